@@ -1,0 +1,30 @@
+//! Everything that is true at either end of a link: the endpoint of a synchronisation, and the
+//! operations of a sandbox.
+//!
+//! The binary `skync-agent` serves this library in a sandbox; a session runs the endpoint half
+//! in-process over the host's files, so both sides share one implementation.
+//!
+//! # The straight line, here
+//! [`path`] and [`entry`] are the vocabulary. [`rules`] says what is excluded, [`scan`] reads a
+//! tree, [`staging`] holds content until it is needed, [`transition`] changes a tree, and all of
+//! them touch the disk through [`disk`] alone. [`proto`] is the wire contract and [`wire`] turns
+//! its messages into checked values.
+//!
+//! # What is not here
+//! Nothing here knows drivers, sessions or conflicts, resolves host names, or looks up users: the
+//! agent is a static binary that must work in an empty image.
+
+pub mod path;
+pub mod entry;
+pub mod rules;
+pub mod disk;
+pub mod scan;
+pub mod staging;
+pub mod transition;
+pub mod wire;
+
+/// The wire contract, generated from `proto/skync.proto`.
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+pub mod proto {
+    tonic::include_proto!("skync.v1");
+}

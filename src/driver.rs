@@ -1,0 +1,245 @@
+//! How one kind of sandbox is created, reached and removed.
+//!
+//! A driver does no policy: no retries, no printing, nothing about synchronisation or operations.
+//! What two drivers would both do belongs to [`crate::link`] or [`crate::session`].
+//! Nothing outside this module may know which driver it is on.
+
+pub mod directory;
+pub mod docker;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::config::Profile;
+
+/// A two-way byte stream to an agent.
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
+
+/// The names of the labels that everything of ours carries.
+pub mod label {
+    /// Always `1`; without it nothing is ever touched.
+    pub const VERSION: &str = "skync.v";
+    /// Who made it: user and machine, hashed.
+    pub const OWNER: &str = "skync.owner";
+    /// The session's id.
+    pub const SESSION: &str = "skync.session";
+    /// The profile's name.
+    pub const PROFILE: &str = "skync.profile";
+    /// The project root on the host.
+    pub const PROJECT: &str = "skync.project";
+}
+
+/// What a sandbox is to be. Journalled before [`Driver::create`] is called.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SandboxSpec {
+    /// Chosen by the session: 16 lower-case hexadecimal digits. Names and paths are made from it.
+    pub session: String,
+    /// On everything that the driver makes (names in [`label`]).
+    pub labels: BTreeMap<String, String>,
+    /// The project's absolute path on the host: the root in the sandbox, wherever it can be made.
+    pub root: PathBuf,
+    /// How long the agent lives without a session.
+    pub lease: Duration,
+    /// A directory of the session on the host (mode 0700), for sockets; it exists.
+    pub runtime: PathBuf,
+}
+
+/// The 32 bytes that both ends of a link prove to know. Never printed.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct LinkSecret(pub [u8; 32]);
+
+impl std::fmt::Debug for LinkSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LinkSecret(…)")
+    }
+}
+
+/// A sandbox that exists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// The driver's own name for it (a container id, a directory).
+    pub id: String,
+    /// What a person would call it.
+    pub name: String,
+    /// The project's absolute path inside it.
+    pub root: PathBuf,
+    /// We made it and remove it. False for `container = NAME`: that one is never removed by us,
+    /// only our agent in it.
+    pub ephemeral: bool,
+    /// The labels it carries, as far as the driver knows them.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// How a sandbox is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SandboxState {
+    /// It runs.
+    Running,
+    /// It is there, and does not run.
+    Stopped {
+        /// What the driver knows of why.
+        reason: String,
+        /// The memory limit ended it.
+        out_of_memory: bool,
+    },
+    /// There is no such sandbox.
+    Gone,
+}
+
+/// The agent for one machine type, ready to be put there.
+#[derive(Clone, Debug)]
+pub struct AgentBinary {
+    /// `uname -m`: `x86_64`, `aarch64`.
+    pub machine: String,
+    /// SHA-256 of `bytes`: the name under which it is installed.
+    pub sha256: [u8; 32],
+    /// The static executable.
+    pub bytes: bytes::Bytes,
+}
+
+impl AgentBinary {
+    /// The file name it has wherever it is installed.
+    pub fn file_name(&self) -> String {
+        let hex: String = self.sha256[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("skync-agent-{hex}")
+    }
+}
+
+/// Where the agents are: asked with a machine type once a driver knows it.
+pub trait AgentSource: Send + Sync {
+    /// The agent for `machine` (`x86_64`, `aarch64`).
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoAgent`] names the machine types there are.
+    fn agent(&self, machine: &str) -> Result<AgentBinary, DriverError>;
+}
+
+/// Something slow that a driver tells while it works.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// A new thing is being done: `pulling image \`python:3.12\``.
+    Step(String),
+    /// Bytes of it that are done, and in all if that is known.
+    Bytes {
+        /// Done so far.
+        done: u64,
+        /// In all.
+        total: Option<u64>,
+    },
+}
+
+/// What went wrong, as far as a caller acts on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The engine or provider cannot be reached.
+    Unreachable,
+    /// What the profile names is not there (image, container).
+    NotFound,
+    /// The profile asks for something that cannot be.
+    Invalid,
+    /// No rights.
+    Denied,
+    /// No room, no memory, no quota.
+    Exhausted,
+    /// There is no agent for the sandbox's machine type.
+    NoAgent,
+    /// The sandbox has gone.
+    Gone,
+    /// Anything else.
+    Failed,
+}
+
+/// A driver's error: what happened, and what a person can do.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct DriverError {
+    /// For code.
+    pub kind: ErrorKind,
+    /// What happened and why, in one sentence without a stop.
+    pub message: String,
+    /// What to do, one sentence each.
+    pub hints: Vec<String>,
+    /// What it came from.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl DriverError {
+    /// An error without hints.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hints: Vec::new(), source: None }
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Adds what it came from.
+    #[must_use]
+    pub fn source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+/// One kind of sandbox.
+///
+/// All calls are safe to repeat. `create` followed by a crash is repaired by `find` with the
+/// journalled labels and `remove`.
+#[async_trait]
+pub trait Driver: Send + Sync {
+    /// Checks that the profile can work, online: every problem, not the first.
+    async fn validate(&self) -> Vec<DriverError>;
+
+    /// Makes a sandbox, with our agent put into it under its SHA-256 and started.
+    ///
+    /// If it fails it leaves nothing behind that [`Driver::find`] does not find.
+    async fn create(
+        &self,
+        spec: &SandboxSpec,
+        secret: &LinkSecret,
+        agents: &dyn AgentSource,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Sandbox, DriverError>;
+
+    /// Opens a byte stream to the agent of a sandbox that `create` returned in this process.
+    ///
+    /// Waits at most `patience`. May be called again after a stream ended.
+    async fn dial(
+        &self,
+        sandbox: &Sandbox,
+        patience: Duration,
+    ) -> Result<Box<dyn ByteStream>, DriverError>;
+
+    /// How the sandbox is.
+    async fn state(&self, sandbox: &Sandbox) -> Result<SandboxState, DriverError>;
+
+    /// Removes the sandbox if it is ephemeral, else our agent and its files from it; returns when
+    /// it is gone. One that is gone already is no error.
+    async fn remove(&self, sandbox: &Sandbox) -> Result<(), DriverError>;
+
+    /// The sandboxes that carry all these labels, running or not.
+    async fn find(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Sandbox>, DriverError>;
+}
+
+/// The driver that a profile asks for; `None` for `local`, which needs none.
+pub fn open(profile: &Profile) -> Option<Box<dyn Driver>> {
+    use crate::config::DriverConfig;
+    match &profile.driver {
+        DriverConfig::Local => None,
+        DriverConfig::Directory(config) => Some(Box::new(directory::Directory::new(config))),
+        DriverConfig::Docker(config) => Some(Box::new(docker::Docker::new(config))),
+    }
+}

@@ -1,0 +1,88 @@
+//! The one error that people see: what happened, why, what to do.
+//!
+//! Modules have errors of their own; they become a [`CliError`] where a command ends. A caller
+//! branches on [`ExitCode`], a person reads the rest.
+
+use std::fmt;
+
+/// What the process says when it ends. `exec` passes a command's own code through instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// Done.
+    Done = 0,
+    /// It failed.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The configuration or the profile is wrong.
+    Config = 3,
+    /// What was named is not there.
+    NotFound = 5,
+    /// The two sides disagree and a person must say.
+    Conflict = 6,
+    /// The engine or provider cannot be reached.
+    Unreachable = 7,
+    /// No room, memory or quota.
+    Exhausted = 8,
+    /// `exec`: the command started and its outcome is not known.
+    OutcomeUnknown = 123,
+    /// `exec`: skync failed before the command started; it is safe to try again.
+    NotStarted = 125,
+    /// Ctrl-C.
+    Interrupted = 130,
+}
+
+/// An error on its way to a person.
+#[derive(Debug)]
+pub struct CliError {
+    /// What the process ends with.
+    pub code: ExitCode,
+    /// What happened and why: one sentence, lower case, no stop, names in backticks.
+    pub message: String,
+    /// What to do, one line each.
+    pub hints: Vec<String>,
+    /// What it came from, outermost first; shown after the message.
+    pub causes: Vec<String>,
+}
+
+impl CliError {
+    /// An error without hints.
+    pub fn new(code: ExitCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hints: Vec::new(), causes: Vec::new() }
+    }
+
+    /// Adds a line of what to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Adds what it came from, with all that that came from.
+    #[must_use]
+    pub fn because(mut self, source: &dyn std::error::Error) -> Self {
+        let mut next = Some(source);
+        while let Some(cause) = next {
+            self.causes.push(cause.to_string());
+            next = cause.source();
+        }
+        self
+    }
+
+    /// The same error for `exec` before the command has started.
+    #[must_use]
+    pub fn not_started(mut self) -> Self {
+        self.code = ExitCode::NotStarted;
+        self
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.message)?;
+        self.causes.iter().try_for_each(|cause| write!(f, ": {cause}"))
+    }
+}
+
+impl std::error::Error for CliError {}

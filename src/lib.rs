@@ -1,0 +1,5 @@
+//! (crate docs being written)
+
+pub mod error;
+pub mod config;
+pub mod driver;
