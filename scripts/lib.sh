@@ -41,6 +41,8 @@ apt_installed() {
 }
 
 apt_updated=no
+# Set to `no` by a script's --no-install.
+INSTALL=yes
 
 # Installs those of the named packages that are missing. Touches neither the network nor root when there are none.
 apt_install() {
@@ -50,6 +52,7 @@ apt_install() {
   done
   ((${#missing[@]} > 0)) || return 0
 
+  [[ $INSTALL == yes ]] || die "missing: ${missing[*]}; install them, or run this without --no-install"
   have apt-get || die "missing: ${missing[*]}; only apt is known here, so install them by other means"
   need_root_or_sudo "installing ${missing[*]}"
   say "installing ${missing[*]}"
@@ -62,6 +65,20 @@ apt_install() {
     apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 \
     install "${missing[@]}" </dev/null >&2 ||
     die "apt could not install ${missing[*]}"
+}
+
+# What a machine with nothing but Rust lacks to link a program: a C compiler with libc's headers.
+install_build_tools() {
+  # Not by package: clang, or a compiler from elsewhere, is as good.
+  have cc || apt_install gcc libc6-dev
+  have pkg-config || apt_install pkg-config
+  have git || apt_install git
+}
+
+# rustup writes its directory into the profile of the next login, not into this shell.
+find_cargo() {
+  have cargo || PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+  have cargo || die "no cargo; install Rust by https://rustup.rs, then run this again"
 }
 
 # --- container engine ---

@@ -7,8 +7,10 @@
 //! # The straight line, here
 //! [`path`] and [`entry`] are the vocabulary. [`rules`] says what is excluded, [`scan`] reads a
 //! tree, [`staging`] holds content until it is needed, [`transition`] changes a tree, and all of
-//! them touch the disk through [`disk`] alone. [`proto`] is the wire contract and [`wire`] turns
-//! its messages into checked values.
+//! them touch the disk through [`disk`] alone; [`endpoint`] holds them together. [`proto`] is the
+//! wire contract and [`wire`] turns its messages into checked values. [`handshake`] opens a link,
+//! [`serve`] is the agent's life, [`lease`] its end; [`operation`] runs commands, each under a
+//! [`operation::supervisor`].
 //!
 //! # What is not here
 //! Nothing here knows drivers, sessions or conflicts, resolves host names, or looks up users: the
@@ -21,10 +23,18 @@ pub mod disk;
 pub mod scan;
 pub mod staging;
 pub mod transition;
+pub mod endpoint;
 pub mod wire;
+pub mod handshake;
+pub mod lease;
+pub mod operation;
+pub mod serve;
+mod service;
+pub mod bridge;
+pub mod stop;
 
 /// The wire contract, generated from `proto/skync.proto`.
-#[allow(missing_docs, unreachable_pub, clippy::all)]
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod proto {
     tonic::include_proto!("skync.v1");
 }

@@ -1,2 +1,119 @@
-//! (being written)
-fn main() {}
+//! `skync-agent`: what skync puts into a sandbox.
+//!
+//! A static binary that runs in an empty image: no libc, no shell, no user database, no name
+//! service is needed. It is small because every `skync` carries it for each machine type; that is
+//! why it has no argument parser of its own size. Its command line is no interface for people.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use skync_agent::{bridge, disk, operation, serve, stop};
+
+const USAGE: &str = "skync-agent is started by skync, not by hand:
+  skync-agent serve --state DIR --lease-ms N [--dial SOCKET] [--socket SOCKET] [--cleanup DIR] [--setsid]
+  skync-agent bridge --state DIR [--socket SOCKET]
+  skync-agent stop --state DIR
+  skync-agent clean --dir DIR
+  skync-agent version";
+
+/// It lives 45 s without a session: longer than an outage of 30 s, short enough for clean-up
+/// within 60 s.
+const LEASE_MS_DEFAULT: u64 = 45_000;
+
+#[derive(Default)]
+struct Arguments {
+    state: Option<PathBuf>,
+    socket: Option<PathBuf>,
+    dial: Option<PathBuf>,
+    cleanup: Option<PathBuf>,
+    dir: Option<PathBuf>,
+    lease_ms: Option<u64>,
+    setsid: bool,
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let verb = arguments.next().unwrap_or_default();
+    let result = match verb.to_str() {
+        Some("supervise") => supervise(arguments.next()),
+        Some("version") => {
+            println!("skync-agent {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+        Some(verb @ ("serve" | "bridge" | "stop" | "clean")) => match parse(arguments) {
+            Some(arguments) => run(verb, arguments),
+            None => return usage(),
+        },
+        _ => return usage(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("skync-agent {}: {error}", verb.to_string_lossy());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
+}
+
+fn parse(mut from: impl Iterator<Item = OsString>) -> Option<Arguments> {
+    let mut arguments = Arguments::default();
+    while let Some(flag) = from.next() {
+        match flag.to_str()? {
+            "--state" => arguments.state = Some(from.next()?.into()),
+            "--socket" => arguments.socket = Some(from.next()?.into()),
+            "--dial" => arguments.dial = Some(from.next()?.into()),
+            "--cleanup" => arguments.cleanup = Some(from.next()?.into()),
+            "--dir" => arguments.dir = Some(from.next()?.into()),
+            "--lease-ms" => arguments.lease_ms = Some(from.next()?.to_str()?.parse().ok()?),
+            "--setsid" => arguments.setsid = true,
+            _ => return None,
+        }
+    }
+    Some(arguments)
+}
+
+fn run(verb: &str, arguments: Arguments) -> std::io::Result<()> {
+    let missing = |flag: &str| std::io::Error::other(format!("`{flag}` is missing"));
+    if verb == "clean" {
+        let dir = arguments.dir.ok_or_else(|| missing("--dir"))?;
+        return Ok(disk::remove_tree(&dir)?);
+    }
+    let state = arguments.state.ok_or_else(|| missing("--state"))?;
+    if verb == "stop" {
+        return stop::stop(&state);
+    }
+    if arguments.setsid {
+        // Fails only for one that leads a group already, which is as good.
+        let _ = rustix::process::setsid();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if verb == "bridge" {
+        let socket = arguments.socket.unwrap_or_else(|| state.join("agent.sock"));
+        let result = runtime.block_on(bridge::bridge(&socket));
+        // A read of standard input may be under way in a thread: it must not hold us.
+        runtime.shutdown_background();
+        return result;
+    }
+    let lease = Duration::from_millis(arguments.lease_ms.unwrap_or(LEASE_MS_DEFAULT));
+    let (socket, dial, cleanup) = (arguments.socket, arguments.dial, arguments.cleanup);
+    let result =
+        runtime.block_on(serve::serve(serve::Options { state, lease, dial, socket, cleanup }));
+    runtime.shutdown_background();
+    result
+}
+
+/// The agent starts itself as the supervisor of an operation, with a socket as descriptor N.
+fn supervise(descriptor: Option<OsString>) -> std::io::Result<()> {
+    let number = descriptor.and_then(|text| text.to_str()?.parse().ok());
+    let number = number.ok_or_else(|| std::io::Error::other("no descriptor was given"))?;
+    let control: OwnedFd = disk::inherited(number)?;
+    operation::supervisor::supervise(control)
+}

@@ -1,0 +1,142 @@
+//! One side of a synchronisation: a root with its rules, its staging store and its stat cache.
+//!
+//! The host's session holds one in-process; the agent serves one over the link. Both do the same.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use crate::disk::{DiskError, Root};
+use crate::entry::{Digest, Entry};
+use crate::path::SyncPath;
+use crate::rules::Rules;
+use crate::scan::{ScanError, Snapshot, StatCache, scan};
+use crate::staging::{Staging, StagingError};
+use crate::transition::{Applier, Outcome, ReadProblem, Step, read_content};
+
+/// Why an endpoint cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// The root or the file system.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The scan as a whole.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// The staging store.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+}
+
+impl EndpointError {
+    /// The file system is full.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Self::Disk(error) => error.is_no_space(),
+            Self::Staging(error) => error.is_no_space(),
+            Self::Scan(_) => false,
+        }
+    }
+}
+
+/// A root that can be scanned and changed.
+#[derive(Debug)]
+pub struct Endpoint {
+    root: Root,
+    staging: Staging,
+    rules: Rules,
+    rules_version: Digest,
+    cache: Mutex<StatCache>,
+}
+
+impl Endpoint {
+    /// An endpoint over `root`; what `previous` knows of the same root is kept.
+    ///
+    /// # Errors
+    /// If the staging store cannot be used.
+    pub fn open(
+        root: Root,
+        staging: &Path,
+        rules: Rules,
+        rules_version: Digest,
+        previous: Option<&Self>,
+    ) -> Result<Self, EndpointError> {
+        let staging = Staging::open(staging, &root)?;
+        let cache = previous
+            .filter(|previous| previous.root.path() == root.path())
+            .map(|previous| previous.cache().clone())
+            .unwrap_or_default();
+        Ok(Self { root, staging, rules, rules_version, cache: Mutex::new(cache) })
+    }
+
+    /// The root.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// The version of the rules it judges by.
+    pub fn rules_version(&self) -> Digest {
+        self.rules_version
+    }
+
+    /// What is known of the files' stats and digests.
+    pub fn cache(&self) -> MutexGuard<'_, StatCache> {
+        // Every change of the cache is one insert or one assignment: it is whole after any panic.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the whole tree.
+    ///
+    /// # Errors
+    /// If the root itself cannot be read; anything else is a problem inside the tree.
+    pub fn scan(&self, cancelled: &AtomicBool) -> Result<Entry, EndpointError> {
+        Ok(self.snapshot(cancelled)?.root)
+    }
+
+    /// As [`Endpoint::scan`], with what it counted.
+    ///
+    /// # Errors
+    /// As [`Endpoint::scan`].
+    pub fn snapshot(&self, cancelled: &AtomicBool) -> Result<Snapshot, EndpointError> {
+        let known = self.cache().clone();
+        let mut snapshot = scan(&self.root, &self.rules, &known, threads(), cancelled)?;
+        *self.cache() = std::mem::take(&mut snapshot.cache);
+        Ok(snapshot)
+    }
+
+    /// Changes the tree; one outcome is reported for each transition.
+    pub fn apply(&self, steps: impl Iterator<Item = Step>, report: &mut impl FnMut(Outcome)) {
+        Applier::new(&self.root, &self.staging, &self.cache, threads()).apply(steps, report);
+    }
+
+    /// Reads a file's content in chunks; each call of `sink` gets offset, data and whether it is
+    /// the last.
+    ///
+    /// # Errors
+    /// If it cannot be read or is not what was expected any more.
+    pub fn read(
+        &self,
+        path: &SyncPath,
+        digest: Digest,
+        size: u64,
+        sink: &mut impl FnMut(u64, Bytes, bool) -> ControlFlow<()>,
+    ) -> Result<(), ReadProblem> {
+        read_content(&self.root, path, digest, size, sink)
+    }
+
+    /// Makes what was written survive a power cut (invariant I2).
+    ///
+    /// # Errors
+    /// If the file system could not.
+    pub fn sync(&self) -> Result<(), EndpointError> {
+        Ok(self.root.sync()?)
+    }
+}
+
+/// Threads for scanning and writing: one for each CPU.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
+}

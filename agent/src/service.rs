@@ -1,0 +1,393 @@
+//! The calls of the wire contract, over the endpoint and the operations of this agent.
+//!
+//! It translates and nothing else: what a call means is in the modules it calls. Trees are read
+//! and changed on blocking threads, and every channel between is bounded, so that a slow reader
+//! slows the work instead of filling memory.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::Stream;
+use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::disk::Root;
+use crate::endpoint::{Endpoint, EndpointError};
+use crate::operation::{Operation, OperationError, OperationId};
+use crate::proto::agent_server::Agent;
+use crate::proto::{self, OutputFrame};
+use crate::rules::Rules;
+use crate::serve::Links;
+use crate::wire::{self, WireError};
+
+/// Messages between the link and a blocking thread.
+const MESSAGES_WAITING_MAX: usize = 8;
+/// Outcomes in one message.
+const OUTCOMES_PER_MESSAGE_MAX: usize = 512;
+/// Bytes of content after which a message of a supply is sent.
+const SUPPLY_BYTES_PER_MESSAGE: usize = 256 << 10;
+
+/// The service of one link.
+pub(crate) struct Service {
+    links: Arc<Links>,
+    /// Made by `Prepare`; kept by the agent, not the link, so that a new link finds it.
+    endpoint: Arc<Mutex<Option<Arc<Endpoint>>>>,
+}
+
+impl Service {
+    pub(crate) fn new(links: Arc<Links>) -> Self {
+        let endpoint = Arc::clone(&links.endpoint);
+        Self { links, endpoint }
+    }
+
+    fn endpoint(&self) -> Result<Arc<Endpoint>, Status> {
+        let endpoint = self.endpoint.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        endpoint.ok_or_else(|| Status::failed_precondition("no root has been prepared"))
+    }
+
+    fn operation(&self, id: &[u8]) -> Result<Arc<Operation>, Status> {
+        self.links.operations.find(operation_id(id)?).map_err(operation_status)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn wire_status(error: WireError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn endpoint_status(error: EndpointError) -> Status {
+    let text = error_chain(&error);
+    if error.is_no_space() { Status::resource_exhausted(text) } else { Status::internal(text) }
+}
+
+fn operation_status(error: OperationError) -> Status {
+    match error {
+        OperationError::Conflict => Status::already_exists(error.to_string()),
+        OperationError::Unknown => Status::not_found(error.to_string()),
+        OperationError::Supervisor(_) => Status::unavailable(error_chain(&error)),
+    }
+}
+
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+fn operation_id(id: &[u8]) -> Result<OperationId, Status> {
+    id.try_into().map_err(|_| Status::invalid_argument("an operation's id has 16 bytes"))
+}
+
+type Replies<T> = Response<ReceiverStream<Result<T, Status>>>;
+
+#[tonic::async_trait]
+impl Agent for Service {
+    async fn prepare(
+        &self,
+        request: Request<proto::PrepareRequest>,
+    ) -> Result<Response<proto::PrepareReply>, Status> {
+        let request = request.into_inner();
+        let rules = wire::rules_from_wire(request.rules.unwrap_or_default()).map_err(wire_status)?;
+        let path = std::path::PathBuf::from(os_string(request.root)?);
+        let staging = self.links.staging.clone();
+        let previous = self.endpoint().ok();
+        let made = tokio::task::spawn_blocking(move || {
+            let (root, created) = open_root(&path, request.create)?;
+            let case_insensitive = root.is_case_insensitive();
+            // Bad patterns were reported where they were written: on the host.
+            let (rules_compiled, _) = Rules::compile(&rules);
+            let endpoint =
+                Endpoint::open(root, &staging, rules_compiled, rules.version, previous.as_deref())?;
+            Ok((endpoint, proto::PrepareReply { created, case_insensitive }))
+        });
+        let (endpoint, reply) =
+            made.await.map_err(join_status)?.map_err(endpoint_status)?;
+        *self.endpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(endpoint));
+        Ok(Response::new(reply))
+    }
+
+    type ScanStream = ReceiverStream<Result<proto::ScanReply, Status>>;
+
+    async fn scan(
+        &self,
+        request: Request<proto::ScanRequest>,
+    ) -> Result<Replies<proto::ScanReply>, Status> {
+        let endpoint = self.endpoint()?;
+        let version = wire::digest(&request.into_inner().rules_version).map_err(wire_status)?;
+        if version != endpoint.rules_version() {
+            return Err(Status::failed_precondition("the rules are of another version (I8)"));
+        }
+        let (send, receive) = mpsc::channel(MESSAGES_WAITING_MAX);
+        tokio::task::spawn_blocking(move || {
+            let cancelled = AtomicBool::new(false);
+            match endpoint.scan(&cancelled) {
+                Ok(snapshot) => {
+                    wire::tree_to_wire(&snapshot, &mut |reply| send.blocking_send(Ok(reply)).is_ok());
+                }
+                Err(error) => drop(send.blocking_send(Err(endpoint_status(error)))),
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receive)))
+    }
+
+    type ApplyStream = ReceiverStream<Result<proto::ApplyReply, Status>>;
+
+    async fn apply(
+        &self,
+        request: Request<Streaming<proto::ApplyRequest>>,
+    ) -> Result<Replies<proto::ApplyReply>, Status> {
+        let endpoint = self.endpoint()?;
+        let (steps_in, steps_out) = mpsc::channel(MESSAGES_WAITING_MAX);
+        let (send, receive) = mpsc::channel(MESSAGES_WAITING_MAX);
+        tokio::spawn(take_steps(request.into_inner(), steps_in));
+        tokio::task::spawn_blocking(move || apply_steps(&endpoint, steps_out, &send));
+        Ok(Response::new(ReceiverStream::new(receive)))
+    }
+
+    type SupplyStream = ReceiverStream<Result<proto::SupplyReply, Status>>;
+
+    async fn supply(
+        &self,
+        request: Request<Streaming<proto::SupplyRequest>>,
+    ) -> Result<Replies<proto::SupplyReply>, Status> {
+        let endpoint = self.endpoint()?;
+        let (wanted_in, wanted_out) = mpsc::channel(MESSAGES_WAITING_MAX);
+        let (send, receive) = mpsc::channel(MESSAGES_WAITING_MAX);
+        let mut requests = request.into_inner();
+        tokio::spawn(async move {
+            while let Ok(Some(request)) = requests.message().await {
+                if wanted_in.send(request.wanted).await.is_err() {
+                    return;
+                }
+            }
+        });
+        tokio::task::spawn_blocking(move || supply(&endpoint, wanted_out, &send));
+        Ok(Response::new(ReceiverStream::new(receive)))
+    }
+
+    async fn start(
+        &self,
+        request: Request<proto::StartRequest>,
+    ) -> Result<Response<proto::StartReply>, Status> {
+        let request = request.into_inner();
+        let id = operation_id(&request.id)?;
+        let reply = self.links.operations.start(id, request).await.map_err(operation_status)?;
+        Ok(Response::new(reply))
+    }
+
+    type OutputStream = Output;
+
+    async fn output(
+        &self,
+        request: Request<proto::OutputRequest>,
+    ) -> Result<Response<Output>, Status> {
+        let operation = self.operation(&request.into_inner().id)?;
+        let frames = operation.output().lock_owned().await;
+        Ok(Response::new(Output(frames)))
+    }
+
+    async fn input(
+        &self,
+        request: Request<Streaming<proto::InputFrame>>,
+    ) -> Result<Response<proto::InputReply>, Status> {
+        let mut frames = request.into_inner();
+        let mut received = 0;
+        let mut operation = None;
+        while let Some(frame) = frames.message().await? {
+            let operation = match &mut operation {
+                Some(operation) => operation,
+                none => none.insert(self.operation(&frame.id)?),
+            };
+            if !frame.data.is_empty() {
+                let read = operation.feed(&frame.data).await;
+                if !read.map_err(|error| Status::unavailable(error.to_string()))? {
+                    break;
+                }
+                received += frame.data.len() as u64;
+            }
+            if frame.eof {
+                operation.close_input().await;
+                break;
+            }
+        }
+        Ok(Response::new(proto::InputReply { received }))
+    }
+
+    async fn signal(
+        &self,
+        request: Request<proto::SignalRequest>,
+    ) -> Result<Response<proto::SignalReply>, Status> {
+        let request = request.into_inner();
+        // An operation whose supervisor is gone has nothing left to signal.
+        let _ = self.operation(&request.id)?.signal(request.signal).await;
+        Ok(Response::new(proto::SignalReply {}))
+    }
+
+    async fn cancel(
+        &self,
+        request: Request<proto::CancelRequest>,
+    ) -> Result<Response<proto::CancelReply>, Status> {
+        let request = request.into_inner();
+        let grace = Duration::from_millis(request.grace_ms.into());
+        let operation = self.operation(&request.id)?;
+        let swept = operation.cancel(request.signal, grace).await;
+        let swept = swept.map_err(|error| Status::deadline_exceeded(error.to_string()))?;
+        let (stopped, survivors) = (swept.stopped, swept.survivors);
+        Ok(Response::new(proto::CancelReply { stopped, survivors }))
+    }
+
+    async fn shutdown(
+        &self,
+        request: Request<proto::ShutdownRequest>,
+    ) -> Result<Response<proto::ShutdownReply>, Status> {
+        let grace = Duration::from_millis(request.into_inner().grace_ms.into());
+        let swept = self.links.operations.stop_all(grace).await;
+        self.links.ending.notify_one();
+        let (stopped, survivors) = (swept.stopped, swept.survivors);
+        Ok(Response::new(proto::ShutdownReply { stopped, survivors }))
+    }
+}
+
+fn os_string(bytes: Vec<u8>) -> Result<std::ffi::OsString, Status> {
+    use std::os::unix::ffi::OsStringExt;
+    if !bytes.starts_with(b"/") || bytes.contains(&0) {
+        return Err(Status::invalid_argument("a root is an absolute path"));
+    }
+    Ok(std::ffi::OsString::from_vec(bytes))
+}
+
+fn open_root(path: &Path, create: bool) -> Result<(Root, bool), EndpointError> {
+    if create { Ok(Root::create(path)?) } else { Ok((Root::open(path)?, false)) }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn join_status(error: tokio::task::JoinError) -> Status {
+    Status::internal(format!("a thread of the agent failed: {error}"))
+}
+
+async fn take_steps(
+    mut requests: Streaming<proto::ApplyRequest>,
+    steps: mpsc::Sender<Result<proto::ApplyRequest, Status>>,
+) {
+    loop {
+        let message = match requests.message().await {
+            Ok(Some(message)) => Ok(message),
+            Ok(None) => return,
+            Err(status) => Err(status),
+        };
+        let broken = message.is_err();
+        if steps.send(message).await.is_err() || broken {
+            return;
+        }
+    }
+}
+
+/// Applies the steps of one call; whatever ends the call early, each step is done or not begun.
+fn apply_steps(
+    endpoint: &Endpoint,
+    mut messages: mpsc::Receiver<Result<proto::ApplyRequest, Status>>,
+    send: &mpsc::Sender<Result<proto::ApplyReply, Status>>,
+) {
+    let mut durable = false;
+    let broken: Mutex<Option<Status>> = Mutex::new(None);
+    let steps = std::iter::from_fn(|| match messages.blocking_recv()? {
+        Ok(message) => {
+            durable |= message.durable;
+            Some(message.steps)
+        }
+        Err(status) => {
+            *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+            None
+        }
+    })
+    .flatten()
+    .map_while(|step| match wire::step_from_wire(step) {
+        Ok(step) => Some(step),
+        Err(error) => {
+            *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(wire_status(error));
+            None
+        }
+    });
+    let mut outcomes = Vec::new();
+    endpoint.apply(steps, &mut |outcome| {
+        outcomes.push(wire::outcome_to_wire(outcome));
+        if outcomes.len() >= OUTCOMES_PER_MESSAGE_MAX {
+            let outcomes = std::mem::take(&mut outcomes);
+            // If the session is gone the steps in hand are still finished.
+            let _ = send.blocking_send(Ok(proto::ApplyReply { outcomes }));
+        }
+    });
+    if durable && let Err(error) = endpoint.sync() {
+        // What was not synced must not be recorded (I2): the last outcomes are not told.
+        let _ = send.blocking_send(Err(endpoint_status(error)));
+        return;
+    }
+    let _ = send.blocking_send(Ok(proto::ApplyReply { outcomes }));
+    if let Some(status) = broken.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        let _ = send.blocking_send(Err(status));
+    }
+}
+
+/// Reads what is wanted and sends it, small files together.
+fn supply(
+    endpoint: &Endpoint,
+    mut wanted: mpsc::Receiver<Vec<proto::Wanted>>,
+    send: &mpsc::Sender<Result<proto::SupplyReply, Status>>,
+) {
+    let mut chunks: Vec<proto::Chunk> = Vec::new();
+    let mut bytes = 0;
+    while let Some(batch) = wanted.blocking_recv() {
+        for file in batch {
+            let (path, digest) = match (wire::path(&file.path), wire::digest(&file.digest)) {
+                (Ok(path), Ok(digest)) => (path, digest),
+                (Err(error), _) | (_, Err(error)) => {
+                    let _ = send.blocking_send(Err(wire_status(error)));
+                    return;
+                }
+            };
+            let read = endpoint.read(&path, digest, file.size, &mut |offset, data, last| {
+                bytes += data.len();
+                chunks.push(wire::chunk_to_wire(digest, offset, data, last));
+                if bytes < SUPPLY_BYTES_PER_MESSAGE {
+                    return ControlFlow::Continue(());
+                }
+                bytes = 0;
+                let reply = proto::SupplyReply { chunks: std::mem::take(&mut chunks) };
+                match send.blocking_send(Ok(reply)) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
+                }
+            });
+            if let Err(problem) = read {
+                let empty = wire::chunk_to_wire(digest, 0, bytes::Bytes::new(), true);
+                chunks.push(proto::Chunk { problem: problem.to_string(), ..empty });
+            }
+            if send.is_closed() {
+                return;
+            }
+        }
+    }
+    let _ = send.blocking_send(Ok(proto::SupplyReply { chunks }));
+}
+
+/// The frames of an operation's output; if the link breaks, the next call goes on with what this
+/// one did not take.
+pub(crate) struct Output(OwnedMutexGuard<mpsc::Receiver<OutputFrame>>);
+
+impl Stream for Output {
+    type Item = Result<OutputFrame, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(context).map(|frame| frame.map(Ok))
+    }
+}
