@@ -44,6 +44,13 @@ apt_updated=no
 # Set to `no` by a script's --no-install.
 INSTALL=yes
 
+apt_update_once() {
+  [[ $apt_updated == no ]] || return 0
+  # A broken third-party source must not stop us: whether our packages are found is decided by the install.
+  as_root apt-get -qq -o DPkg::Lock::Timeout=120 update >&2 || warn "apt-get update had errors; going on"
+  apt_updated=yes
+}
+
 # Installs those of the named packages that are missing. Touches neither the network nor root when there are none.
 apt_install() {
   local missing=() package
@@ -56,11 +63,7 @@ apt_install() {
   have apt-get || die "missing: ${missing[*]}; only apt is known here, so install them by other means"
   need_root_or_sudo "installing ${missing[*]}"
   say "installing ${missing[*]}"
-  if [[ $apt_updated == no ]]; then
-    # A broken third-party source must not stop us: whether our packages are found is decided by the install.
-    as_root apt-get -qq -o DPkg::Lock::Timeout=120 update >&2 || warn "apt-get update had errors; going on"
-    apt_updated=yes
-  fi
+  apt_update_once
   as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l \
     apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 \
     install "${missing[@]}" </dev/null >&2 ||
@@ -90,8 +93,11 @@ engine_answers() {
 
 install_dockerd() {
   local packages=(docker.io)
-  # From Debian 13 on the client is a package of its own, and only recommended.
-  if ! have docker && apt-cache show docker-cli >/dev/null 2>&1; then packages+=(docker-cli); fi
+  if ! have docker; then
+    # From Debian 13 on the client is a package of its own, and only recommended. A fresh machine has no lists to ask.
+    apt_update_once
+    if apt-cache show docker-cli >/dev/null 2>&1; then packages+=(docker-cli); fi
+  fi
   have iptables || packages+=(iptables)
   apt_install "${packages[@]}"
 }
@@ -141,8 +147,8 @@ ensure_dockerd() {
     die "no engine answers at DOCKER_HOST=$DOCKER_HOST; unset it to have one started here"
   fi
 
+  need_root_or_sudo "starting a container engine"
   if ! { have dockerd && have docker; }; then install_dockerd; fi
-  need_root_or_sudo "starting dockerd"
   make_state_dir
   # Two scripts started together must not both start an engine.
   exec 9>"$STATE_DIR/dockerd.lock"

@@ -29,6 +29,10 @@ pub enum ExitCode {
     OutcomeUnknown = 123,
     /// `exec`: skync failed before the command started; it is safe to try again.
     NotStarted = 125,
+    /// `exec`: found, but it cannot be executed.
+    NotExecutable = 126,
+    /// `exec`: not found.
+    CommandNotFound = 127,
     /// Ctrl-C.
     Interrupted = 130,
 }
@@ -70,10 +74,12 @@ impl CliError {
         self
     }
 
-    /// The same error for `exec` before the command has started.
+    /// The same error for `exec` before the command has started; an interruption stays one.
     #[must_use]
     pub fn not_started(mut self) -> Self {
-        self.code = ExitCode::NotStarted;
+        if self.code != ExitCode::Interrupted {
+            self.code = ExitCode::NotStarted;
+        }
         self
     }
 }

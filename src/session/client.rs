@@ -1,0 +1,144 @@
+//! The command line's end: finds the session of a project, or starts one.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use skync_agent::serve::MESSAGE_BYTES_MAX;
+use tokio::net::UnixStream;
+
+use crate::channel::{Channel, origin};
+use crate::error::{CliError, ExitCode};
+use crate::session::proto::session_client::SessionClient;
+use crate::session::{Spec, key, socket};
+use crate::state::Places;
+
+/// A session that ends holds its lock until its sandbox is gone; this is longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two tries to reach a session that another command is starting or ending.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+/// How long the processes of a session that has ended may take to go.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// A connection to a session.
+pub struct Connection {
+    /// The session's calls.
+    pub client: SessionClient<Channel>,
+    channel: Channel,
+    /// The keeper, if this command started the session.
+    keeper: Option<Child>,
+}
+
+impl Connection {
+    /// The session of that project and profile, if one runs.
+    pub async fn find(places: &Places, root: &Path, profile: &str) -> Option<Self> {
+        let stream = UnixStream::connect(socket(places, &key(root, profile))).await.ok()?;
+        let channel = Channel::open(stream).await.ok()?;
+        let client = SessionClient::with_origin(channel.clone(), origin())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Some(Self { client, channel, keeper: None })
+    }
+
+    /// The session of that project and profile; started if none runs.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn find_or_start(places: &Places, spec: &Spec) -> Result<Self, CliError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = Self::find(places, &spec.root, &spec.profile.name).await {
+                return Ok(found);
+            }
+            match start(spec)? {
+                Started::Ready(keeper) => {
+                    if let Some(mut found) =
+                        Self::find(places, &spec.root, &spec.profile.name).await
+                    {
+                        found.keeper = Some(keeper);
+                        return Ok(found);
+                    }
+                }
+                Started::Busy if Instant::now() < deadline => {}
+                Started::Busy => {
+                    let message = "another session of this project does not come to an end";
+                    return Err(CliError::new(ExitCode::Failed, message)
+                        .hint("`skync status` shows it, `skync down` ends it"));
+                }
+            }
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
+    }
+
+    /// Returns when the session has hung up.
+    pub async fn closed(&self) {
+        self.channel.closed().await;
+    }
+
+    /// Waits until the processes of a session that has ended are gone, so that a command leaves
+    /// nothing when it returns.
+    pub async fn goodbye(mut self, ending: &[u32]) {
+        let deadline = Instant::now() + GOODBYE;
+        while Instant::now() < deadline {
+            // Our own child stays a zombie until it is waited for.
+            let kept = self.keeper.as_mut().is_some_and(|keeper| {
+                keeper.try_wait().is_ok_and(|status| status.is_none())
+            });
+            let own = self.keeper.as_ref().map(Child::id);
+            let left = ending.iter().any(|pid| Some(*pid) != own && is_there(*pid));
+            if !kept && !left {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+fn is_there(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+enum Started {
+    Ready(Child),
+    /// Another session of the project holds the lock.
+    Busy,
+}
+
+/// Starts a keeper, which starts a session, and waits for its first word.
+fn start(spec: &Spec) -> Result<Started, CliError> {
+    let failed = |error: &std::io::Error| {
+        CliError::new(ExitCode::Failed, "cannot start a session").because(error)
+    };
+    let program = std::env::current_exe().map_err(|error| failed(&error))?;
+    let mut keeper = Command::new(program)
+        .arg("__session")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        // The user's directory must not be held by a process that lives on.
+        .current_dir("/")
+        .spawn()
+        .map_err(|error| failed(&error))?;
+    if let Some(mut input) = keeper.stdin.take() {
+        let json = serde_json::to_vec(spec).unwrap_or_default();
+        input.write_all(&json).map_err(|error| failed(&error))?;
+    }
+    let mut word = String::new();
+    if let Some(output) = keeper.stdout.take() {
+        BufReader::new(output).read_line(&mut word).map_err(|error| failed(&error))?;
+    }
+    match word.trim_end() {
+        "ready" => Ok(Started::Ready(keeper)),
+        "busy" => {
+            let _ = keeper.wait();
+            Ok(Started::Busy)
+        }
+        said => {
+            let _ = keeper.wait();
+            let why = said.strip_prefix("failed: ").unwrap_or("it ended without a word");
+            Err(CliError::new(ExitCode::Failed, format!("the session did not start: {why}"))
+                .hint("its log is `session.log` in the state directory (`skync status` names it)"))
+        }
+    }
+}

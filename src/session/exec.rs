@@ -1,0 +1,475 @@
+//! One `skync exec`, in the session: sync in, run, stream, sync out, and the sandbox goes if nobody
+//! else needs it.
+//!
+//! It runs as a task of its own, so that a client that dies takes nothing with it: its command is
+//! cancelled, results still come home, and what nobody needs is removed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use skync_agent::proto::agent_client::AgentClient;
+use skync_agent::proto::{self as agent, StartFailure, StartRequest};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use crate::channel::Channel;
+use crate::driver::Progress;
+use crate::error::{CliError, ExitCode};
+use crate::link::Link;
+use crate::session::proto::exec_event::Event;
+use crate::session::proto::exec_request::Request;
+use crate::session::proto::{self, Begin, ExecEvent, ExecRequest};
+use crate::session::server::Session;
+use crate::sync::plan::{NoteKind, Side};
+use crate::sync::report::Report;
+use crate::sync::transfer::Counters;
+
+/// Between two looks at how far a transfer is.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// Time between the steps of a cancel.
+const GRACE: Duration = Duration::from_secs(5);
+/// Pieces of input that wait for the command.
+const INPUT_WAITING_MAX: usize = 4;
+/// Paths that are named one by one; the rest is counted.
+const PATHS_SHOWN_MAX: usize = 20;
+
+/// SIGINT: what a client's death means for its command, so that it can end cleanly.
+const SIGINT: u32 = 2;
+const SIGTERM: u32 = 15;
+
+/// What a client wants of its running command.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish {
+    /// Signals asked for so far.
+    pub count: u32,
+    /// The last one.
+    pub signal: u32,
+    /// Stop it, whatever it takes.
+    pub cancel: bool,
+}
+
+/// The wishes of all running `Exec`s, by their ids.
+pub type Wishes = HashMap<Vec<u8>, watch::Sender<Wish>>;
+
+/// The events of one `Exec`, on their way to its client.
+#[derive(Clone)]
+pub struct Events(mpsc::Sender<Result<ExecEvent, Status>>);
+
+impl Events {
+    /// Over a channel to the client.
+    pub fn new(send: mpsc::Sender<Result<ExecEvent, Status>>) -> Self {
+        Self(send)
+    }
+
+    /// Sends an event; false if the client is gone.
+    pub async fn send(&self, event: Event) -> bool {
+        self.0.send(Ok(ExecEvent { event: Some(event) })).await.is_ok()
+    }
+
+    /// Sends an event if there is room: for progress, of which any may be missed.
+    fn offer(&self, event: Event) {
+        let _ = self.0.try_send(Ok(ExecEvent { event: Some(event) }));
+    }
+
+    async fn note(&self, text: String) {
+        self.send(Event::Note(text)).await;
+    }
+
+    async fn gone(&self) {
+        self.0.closed().await;
+    }
+}
+
+/// How an `Exec` ended.
+enum End {
+    /// It ran; what could not be brought home, if anything.
+    Ran,
+    /// It did not run, or its outcome is not known.
+    Failed(CliError),
+}
+
+/// Runs one `Exec` from its first request to its last event.
+pub async fn run(
+    session: Arc<Session>,
+    begin: Begin,
+    requests: Streaming<ExecRequest>,
+    wishes: watch::Receiver<Wish>,
+    events: Events,
+) {
+    let mut exec = Exec { session: Arc::clone(&session), begin, wishes, events: events.clone() };
+    let (end, report) = exec.all(requests).await;
+    let (kept, ending) = session.leave().await;
+    let kept = match kept {
+        Ok(kept) => kept,
+        Err(error) => {
+            events.note(format!("warning: {error}")).await;
+            None
+        }
+    };
+    let finished = proto::Finished {
+        sync: report.as_ref().map(summary),
+        ending: ending.clone(),
+        kept: kept.unwrap_or_default(),
+    };
+    match end {
+        End::Ran => events.send(Event::Finished(finished)).await,
+        End::Failed(error) => {
+            let failure = proto::Failure {
+                code: error.code as u32,
+                message: error.to_string(),
+                hints: error.hints,
+            };
+            events.send(Event::Failure(failure)).await && events.send(Event::Finished(finished)).await
+        }
+    };
+    session.forget_wish(&exec.begin.id);
+    drop((exec, events));
+    if !ending.is_empty() {
+        session.end();
+    }
+}
+
+struct Exec {
+    session: Arc<Session>,
+    begin: Begin,
+    wishes: watch::Receiver<Wish>,
+    events: Events,
+}
+
+impl Exec {
+    async fn all(&mut self, requests: Streaming<ExecRequest>) -> (End, Option<Report>) {
+        let prepared = tokio::select! {
+            prepared = prepare(&self.session, &self.begin, &self.events) => prepared,
+            // Nothing has started: giving up is safe.
+            () = given_up(self.wishes.clone()) => Err(interrupted()),
+            () = self.events.gone() => Err(interrupted()),
+        };
+        let (link, sandbox, report) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return (End::Failed(error.not_started()), None),
+        };
+        let end = self.operation(&link, &sandbox, requests).await;
+        // Results come home whatever the outcome.
+        match sync_out(&self.session, &self.events).await {
+            Ok(out) => (end, Some(merged(report, out))),
+            Err(error) => match end {
+                End::Ran => (End::Failed(error), Some(report)),
+                End::Failed(first) => (End::Failed(first), Some(report)),
+            },
+        }
+    }
+
+    /// Starts the command and carries its streams until it has ended.
+    async fn operation(
+        &mut self,
+        link: &Link,
+        sandbox: &crate::driver::Sandbox,
+        requests: Streaming<ExecRequest>,
+    ) -> End {
+        let mut client = link.client.clone();
+        let reply = match client.start(self.start_request(&sandbox.root)).await {
+            Ok(reply) => reply.into_inner(),
+            Err(status) => return End::Failed(agent_error(&status).not_started()),
+        };
+        if let Some(error) = refused(&reply) {
+            return End::Failed(error);
+        }
+        let started = proto::Started { pid: reply.pid, sandbox: sandbox.name.clone() };
+        self.events.send(Event::Started(started)).await;
+        let input = tokio::spawn(feed(client.clone(), self.begin.id.clone(), requests));
+        let exit = tokio::select! {
+            exit = self.carry(&mut client) => exit,
+            () = link.closed() => None,
+        };
+        input.abort();
+        match exit {
+            Some(exit) => {
+                self.events.send(Event::Exit(exit)).await;
+                End::Ran
+            }
+            None => End::Failed(self.lost(sandbox).await),
+        }
+    }
+
+    /// The link ended under a running command.
+    async fn lost(&self, sandbox: &crate::driver::Sandbox) -> CliError {
+        let why = self.session.sandbox_lost(sandbox).await;
+        CliError::new(
+            ExitCode::OutcomeUnknown,
+            format!("{why}; the command had started and its outcome is not known"),
+        )
+        .hint("what it had written is not on the host; run it again in a new sandbox")
+    }
+
+    /// Carries output to the client and wishes to the command; the exit, or nothing if the link
+    /// broke.
+    async fn carry(&mut self, client: &mut AgentClient<Channel>) -> Option<proto::Exit> {
+        let id = self.begin.id.clone();
+        let request = agent::OutputRequest { id: id.clone() };
+        let mut frames = client.output(request).await.ok()?.into_inner();
+        let events = self.events.clone();
+        let output = async move {
+            loop {
+                let frame = frames.message().await.ok()??;
+                if let Some(exit) = frame.exit {
+                    return Some(exit);
+                }
+                let (stream, data) = (frame.stream.cast_unsigned(), frame.data);
+                // If the client is gone the command's output is read and dropped, so that it can
+                // end.
+                events.send(Event::Output(proto::Output { stream, data })).await;
+            }
+        };
+        let mut output = std::pin::pin!(output);
+        let mut seen = Wish::default();
+        let mut abandoned = false;
+        loop {
+            tokio::select! {
+                exit = &mut output => return exit.map(exit_to_client),
+                wish = next_wish(&mut self.wishes) => {
+                    obey(client, &id, seen, wish).await;
+                    seen = wish;
+                }
+                () = self.events.gone(), if !abandoned => {
+                    abandoned = true;
+                    cancel(client, &id, SIGINT);
+                }
+            }
+        }
+    }
+
+    fn start_request(&self, root: &std::path::Path) -> StartRequest {
+        use std::os::unix::ffi::OsStrExt;
+        let directory = if self.begin.sandbox_directory.is_empty() {
+            root.join(std::ffi::OsStr::from_bytes(&self.begin.directory))
+        } else {
+            std::ffi::OsStr::from_bytes(&self.begin.sandbox_directory).into()
+        };
+        // A trailing slash, from joining nothing, would show in `pwd`.
+        let directory: std::path::PathBuf = directory.components().collect();
+        let profile = self.session.profile().env.iter();
+        let of_profile = profile.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let of_client = self.begin.environment.iter().map(|v| (&v.name[..], &v.value[..]));
+        let environment = of_profile.chain(of_client).map(|(name, value)| agent::Variable {
+            name: name.to_vec(),
+            value: crate::session::paths::map(value, &self.session.root(), root),
+        });
+        StartRequest {
+            id: self.begin.id.clone(),
+            argv: self.begin.argv.clone(),
+            directory: directory.as_os_str().as_bytes().to_vec(),
+            environment: environment.collect(),
+        }
+    }
+}
+
+/// Brings the sandbox up if there is none, and everything of the host into it.
+async fn prepare(
+    session: &Arc<Session>,
+    begin: &Begin,
+    events: &Events,
+) -> Result<(Link, crate::driver::Sandbox, Report), CliError> {
+    let tell = events.clone();
+    let progress = move |progress: Progress| tell.offer(Event::Progress(progress_to_client(progress)));
+    session.ensure_live(begin.exclude.clone(), &progress).await?;
+    let (report, link, sandbox) = session.synchronise(Some(events)).await?;
+    if report.no_space[1] {
+        let open = report.open[1];
+        return Err(CliError::new(
+            ExitCode::Exhausted,
+            format!("the sandbox's disk is full: {open} changes of the host do not fit"),
+        )
+        .hint("give the sandbox more room, or exclude what it does not need (`--exclude`)"));
+    }
+    tell_of(&report, events).await;
+    Ok((link, sandbox, report))
+}
+
+async fn sync_out(session: &Arc<Session>, events: &Events) -> Result<Report, CliError> {
+    if !session.is_live().await {
+        // The sandbox is gone, and that has been said.
+        return Ok(Report::default());
+    }
+    let (report, ..) = session.synchronise(Some(events)).await.map_err(|error| {
+        error.hint("the sandbox is kept with what the command wrote; run any `skync exec` to try again")
+    })?;
+    tell_of(&report, events).await;
+    Ok(report)
+}
+
+/// Shows a transfer's progress while `work` runs.
+pub async fn with_progress<T>(
+    events: Option<&Events>,
+    counters: &Counters,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = std::pin::pin!(work);
+    let base = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let (files, bytes) = (base(&counters.files_total), base(&counters.bytes_total));
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(PROGRESS_INTERVAL) => {}
+        }
+        let (Some(events), total) = (events, base(&counters.bytes_total) - bytes) else { continue };
+        if total > 0 {
+            let step = format!("syncing {} files", base(&counters.files_total) - files);
+            let done = base(&counters.bytes).saturating_sub(bytes);
+            events.offer(Event::Progress(proto::Progress { step, done, total, bytes: true }));
+        }
+    }
+}
+
+/// Notes what a person should know of a synchronisation.
+async fn tell_of(report: &Report, events: &Events) {
+    let problems = report.problems.iter();
+    let mut lines: Vec<String> = problems
+        .map(|problem| format!("warning: not synced: {} ({}): {}", problem.path, problem.side, problem.reason))
+        .collect();
+    lines.extend(report.conflicts.iter().map(|conflict| {
+        format!("warning: conflict: {}: {}; both versions are kept", conflict.path, conflict.kind)
+    }));
+    lines.extend(report.notes.iter().map(|note| match note.kind {
+        NoteKind::ChangeKept { deleted_on: Side::Host } => {
+            format!("note: {} was deleted on the host and changed in the sandbox: kept", note.path)
+        }
+        NoteKind::ChangeKept { deleted_on: Side::Sandbox } => {
+            format!("note: {} was deleted in the sandbox and changed on the host: kept", note.path)
+        }
+        NoteKind::HostWon => format!("note: {}: the host's version replaced the sandbox's", note.path),
+    }));
+    let more = lines.len().saturating_sub(PATHS_SHOWN_MAX);
+    lines.truncate(PATHS_SHOWN_MAX);
+    for line in lines {
+        events.note(line).await;
+    }
+    if more > 0 {
+        events.note(format!("… and {more} more")).await;
+    }
+}
+
+fn merged(first: Report, second: Report) -> Report {
+    Report {
+        sent: (first.sent.0 + second.sent.0, first.sent.1 + second.sent.1),
+        received: (first.received.0 + second.received.0, first.received.1 + second.received.1),
+        removed: [first.removed[0] + second.removed[0], first.removed[1] + second.removed[1]],
+        ..second
+    }
+}
+
+fn summary(report: &Report) -> proto::SyncSummary {
+    proto::SyncSummary {
+        files_sent: report.sent.0,
+        bytes_sent: report.sent.1,
+        files_received: report.received.0,
+        bytes_received: report.received.1,
+        removed_in_sandbox: report.removed[1],
+        removed_on_host: report.removed[0],
+        conflicts: report.conflicts.iter().map(|conflict| conflict.path.to_string()).collect(),
+        problems: report.problems.iter().map(|p| format!("{}: {}", p.path, p.reason)).collect(),
+    }
+}
+
+/// Takes the client's input to the command; ends with either.
+async fn feed(
+    mut client: AgentClient<Channel>,
+    id: Vec<u8>,
+    mut requests: Streaming<ExecRequest>,
+) {
+    let (send, receive) = mpsc::channel(INPUT_WAITING_MAX);
+    let forward = async move {
+        let mut offset = 0;
+        while let Ok(Some(request)) = requests.message().await {
+            let Some(Request::Input(input)) = request.request else { continue };
+            let (data, eof) = (input.data, input.eof);
+            let length = data.len() as u64;
+            let frame = agent::InputFrame { id: id.clone(), offset, data, eof };
+            offset += length;
+            if send.send(frame).await.is_err() || eof {
+                return;
+            }
+        }
+    };
+    let (_, _) = tokio::join!(forward, client.input(ReceiverStream::new(receive)));
+}
+
+/// The client's next wish; never, once it cannot have one any more.
+async fn next_wish(wishes: &mut watch::Receiver<Wish>) -> Wish {
+    if wishes.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    *wishes.borrow_and_update()
+}
+
+async fn given_up(mut wishes: watch::Receiver<Wish>) {
+    next_wish(&mut wishes).await;
+}
+
+async fn obey(client: &mut AgentClient<Channel>, id: &[u8], seen: Wish, wish: Wish) {
+    if wish.cancel && !seen.cancel {
+        cancel(client, id, SIGTERM);
+    } else if wish.count > seen.count {
+        let request = agent::SignalRequest { id: id.to_vec(), signal: wish.signal };
+        if let Err(error) = client.signal(request).await {
+            tracing::warn!(%error, "a signal did not reach the command");
+        }
+    }
+}
+
+/// Cancels beside the output that is being carried: it takes as long as the command's grace.
+fn cancel(client: &AgentClient<Channel>, id: &[u8], signal: u32) {
+    let mut client = client.clone();
+    let grace_ms = u32::try_from(GRACE.as_millis()).unwrap_or(u32::MAX);
+    let request = agent::CancelRequest { id: id.to_vec(), signal, grace_ms };
+    tokio::spawn(async move {
+        match client.cancel(request).await {
+            Ok(reply) => tracing::info!(stopped = reply.get_ref().stopped, "cancelled"),
+            Err(error) => tracing::warn!(%error, "the cancel did not get through"),
+        }
+    });
+}
+
+fn exit_to_client(exit: agent::Exit) -> proto::Exit {
+    proto::Exit {
+        code: exit.code,
+        signal: exit.signal,
+        out_of_memory: exit.out_of_memory,
+        memory_limit: exit.memory_limit,
+        stopped: exit.stopped,
+        survivors: exit.survivors,
+    }
+}
+
+fn progress_to_client(progress: Progress) -> proto::Progress {
+    match progress {
+        Progress::Step(step) => proto::Progress { step, ..proto::Progress::default() },
+        Progress::Bytes { done, total } => {
+            let total = total.unwrap_or(0);
+            proto::Progress { step: String::new(), done, total, bytes: true }
+        }
+    }
+}
+
+/// Why the agent would not run the command, with the exit code that POSIX gives it.
+fn refused(reply: &agent::StartReply) -> Option<CliError> {
+    let error = match reply.failure() {
+        StartFailure::StartOk => return None,
+        StartFailure::StartNotFound => CliError::new(ExitCode::CommandNotFound, &reply.message),
+        StartFailure::StartNotExecutable => CliError::new(ExitCode::NotExecutable, &reply.message),
+        StartFailure::StartNoDirectory => CliError::new(ExitCode::NotStarted, &reply.message)
+            .hint("`--workdir DIR` names another directory of the sandbox"),
+        StartFailure::StartFailed => CliError::new(ExitCode::NotStarted, &reply.message),
+    };
+    Some(error)
+}
+
+fn agent_error(status: &Status) -> CliError {
+    CliError::new(ExitCode::Failed, format!("the agent failed: {}", status.message()))
+}
+
+fn interrupted() -> CliError {
+    CliError::new(ExitCode::Interrupted, "interrupted before the command started")
+}

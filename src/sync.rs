@@ -1,0 +1,16 @@
+//! Keeping a project and a sandbox the same.
+//!
+//! [`engine`] is the cycle. [`reconcile`], [`plan`], [`safety`] and [`ancestor`] are pure: values
+//! in, values out, no time, no logging. [`transfer`] carries content and steps, [`manifest`] is
+//! what a session remembers in SQLite.
+
+pub mod plan;
+pub mod reconcile;
+pub mod safety;
+pub mod ancestor;
+pub(crate) mod tracked;
+pub mod engine;
+pub mod transfer;
+pub mod report;
+pub mod manifest;
+mod record;

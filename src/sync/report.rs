@@ -1,0 +1,112 @@
+//! What a synchronisation did, for a person and for whoever decides whether a sandbox may go.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use skync_agent::entry::Entry;
+use skync_agent::transition::Status;
+
+use super::plan::{Conflict, Note, Plan, Problem, Side, Step};
+use super::transfer::{Outcomes, needed};
+
+/// The sum of the rounds of one synchronisation.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Files and bytes of content that went to the sandbox.
+    pub sent: (u64, u64),
+    /// Files and bytes of content that came to the host.
+    pub received: (u64, u64),
+    /// Entries that were removed on the host and in the sandbox.
+    pub removed: [u64; 2],
+    /// Of the last round: where the sides disagree.
+    pub conflicts: Vec<Conflict>,
+    /// Of the last round: what was left out, and why.
+    pub problems: BTreeSet<Problem>,
+    /// Decisions that a person should hear about.
+    pub notes: Vec<Note>,
+    /// Of the last round: steps towards each side that were not carried out.
+    pub open: [u64; 2],
+    /// The file system of that side is full.
+    pub no_space: [bool; 2],
+    /// What the sandbox changes never comes home.
+    pub is_one_way: bool,
+}
+
+fn at(side: Side) -> usize {
+    usize::from(side == Side::Sandbox)
+}
+
+impl Report {
+    /// Adds a round, as host and sandbox.
+    pub(super) fn add(&mut self, plan: Plan, steps: &[Arc<Vec<Step>>; 2], outcomes: &[Outcomes; 2]) {
+        self.conflicts = plan.conflicts;
+        self.problems = plan.problems.into_iter().collect();
+        self.notes.extend(plan.notes);
+        self.open = [0; 2];
+        self.no_space = [false; 2];
+        for side in [Side::Host, Side::Sandbox] {
+            for (step, status) in steps[at(side)].iter().zip(&outcomes[at(side)]) {
+                self.add_step(side, step, status.as_ref());
+            }
+        }
+    }
+
+    fn add_step(&mut self, side: Side, step: &Step, status: Option<&Status>) {
+        let reason = match status {
+            Some(Status::Applied) => return self.add_applied(side, step),
+            // Content that is not synchronised stays, and the directory with it: as it should.
+            Some(Status::NotEmpty) => return,
+            Some(Status::Failed { problem, no_space }) => {
+                self.no_space[at(side)] |= no_space;
+                problem.clone()
+            }
+            Some(Status::Stale) | None => "it changes all the time".to_owned(),
+        };
+        self.open[at(side)] += 1;
+        self.problems.insert(Problem { side, path: step.path.clone(), reason });
+    }
+
+    fn add_applied(&mut self, side: Side, step: &Step) {
+        if let Some(file) = needed(step) {
+            let count = match side {
+                Side::Host => &mut self.received,
+                Side::Sandbox => &mut self.sent,
+            };
+            count.0 += 1;
+            count.1 += file.size;
+        }
+        if step.new.is_none() {
+            self.removed[at(side)] += 1;
+        }
+    }
+
+    /// Why the sandbox must not be removed: something in it is not on the host. Nothing if it may.
+    pub fn unsynced(&self) -> Option<String> {
+        if self.is_one_way {
+            return None;
+        }
+        if self.no_space[at(Side::Host)] {
+            let open = self.open[at(Side::Host)];
+            return Some(format!(
+                "the host's disk is full: {open} changes of the sandbox could not be written"
+            ));
+        }
+        let unreadable = self.problems.iter().filter(|problem| problem.side == Side::Sandbox);
+        let open = self.open[at(Side::Host)] + unreadable.count() as u64;
+        let in_sandbox = |conflict: &&Conflict| conflict.sandbox.as_ref().is_some_and(holds_data);
+        let conflicts = self.conflicts.iter().filter(in_sandbox).count();
+        match (open, conflicts) {
+            (0, 0) => None,
+            (open, 0) => Some(format!("{open} changes of the sandbox could not be brought home")),
+            (0, conflicts) => Some(format!("{conflicts} paths are in conflict")),
+            (open, conflicts) => Some(format!(
+                "{open} changes of the sandbox could not be brought home and {conflicts} paths are \
+                 in conflict"
+            )),
+        }
+    }
+}
+
+fn holds_data(entry: &Entry) -> bool {
+    matches!(entry, Entry::Directory(_) | Entry::File(_) | Entry::Symlink(_))
+}
