@@ -1,5 +1,6 @@
 //! (crate docs being written)
 
-pub mod error;
 pub mod config;
 pub mod driver;
+pub mod error;
+pub mod state;
