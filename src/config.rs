@@ -1,9 +1,25 @@
 //! Profiles: what a user calls a kind of sandbox, and everything that is set for it.
+//!
+//! The types here are checked values: [`mod@file`] reads them from `config.toml`, [`check`] is the only
+//! place that makes them from text, [`select`] says which one is meant and why, [`edit`] changes
+//! the file. Nothing here asks an engine or a provider: that is [`crate::driver`]'s `validate`.
+
+pub mod check;
+pub mod edit;
+pub mod file;
+mod keys;
+pub mod problem;
+pub mod select;
+mod values;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use file::{Config, ConfigError};
+pub use problem::ConfigProblem;
+pub use select::{Origin, Selected};
 
 /// How two sides are kept the same. Semantics: `sync::reconcile`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -92,4 +108,66 @@ pub struct Profile {
     pub gitignore: bool,
     /// Where the project is in the sandbox; else where it is on the host.
     pub root: Option<PathBuf>,
+}
+
+impl Profile {
+    /// A profile with nothing set but its name and driver.
+    pub fn new(name: impl Into<String>, driver: DriverConfig) -> Self {
+        Self {
+            name: name.into(),
+            driver,
+            env: BTreeMap::new(),
+            mode: SyncMode::default(),
+            exclude: Vec::new(),
+            gitignore: false,
+            root: None,
+        }
+    }
+
+    /// The built-in profile of this name: `local` runs in place, `directory` in another directory
+    /// of this machine.
+    pub fn built_in(name: &str) -> Option<Self> {
+        let driver = match name {
+            "local" => DriverConfig::Local,
+            "directory" => DriverConfig::Directory(DirectoryConfig::default()),
+            _ => return None,
+        };
+        Some(Self::new(name, driver))
+    }
+}
+
+impl DriverConfig {
+    /// The driver's name, as `driver = …` has it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Directory(_) => "directory",
+            Self::Docker(_) => "docker",
+        }
+    }
+}
+
+/// The names of the built-in profiles; they cannot be redefined.
+pub const BUILT_IN: [&str; 2] = ["local", "directory"];
+
+/// The candidate that `name` is most likely a slip of, if one is near enough.
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    /// Half the letters may differ: short names are mistyped by one letter out of three.
+    const SIMILARITY_MIN: f64 = 0.5;
+    let lower = name.to_lowercase();
+    candidates
+        .into_iter()
+        .map(|candidate| {
+            let near = strsim::normalized_damerau_levenshtein(&lower, &candidate.to_lowercase());
+            (near, candidate)
+        })
+        .filter(|(near, _)| *near >= SIMILARITY_MIN)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, candidate)| candidate)
+}
+
+/// Names in a row for a message: `` `a`, `b`, `c` ``.
+pub fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
 }

@@ -48,12 +48,20 @@ pub struct CliError {
     pub hints: Vec<String>,
     /// What it came from, outermost first; shown after the message.
     pub causes: Vec<String>,
+    /// Blocks of lines that show where; printed as they are, so made printable by who adds them.
+    pub details: Vec<String>,
 }
 
 impl CliError {
     /// An error without hints.
     pub fn new(code: ExitCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hints: Vec::new(), causes: Vec::new() }
+        Self {
+            code,
+            message: message.into(),
+            hints: Vec::new(),
+            causes: Vec::new(),
+            details: Vec::new(),
+        }
     }
 
     /// Adds a line of what to do.
@@ -87,7 +95,9 @@ impl CliError {
 impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.message)?;
-        self.causes.iter().try_for_each(|cause| write!(f, ": {cause}"))
+        self.causes
+            .iter()
+            .try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 

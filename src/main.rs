@@ -1,2 +1,112 @@
-//! The command.
-fn main() {}
+//! The command: parses, dispatches, and turns the outcome into an exit code.
+
+use std::ffi::OsString;
+use std::process::ExitCode as ProcessExit;
+
+use clap::Parser;
+use skync::cli::{Cli, ColorChoice, Command, Glimpse};
+use skync::commands::{self, Context};
+use skync::error::{CliError, ExitCode};
+use skync::ui::render::{self, Style};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ProcessExit {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error, arguments.get(1..).unwrap_or_default()),
+    };
+    start_log(cli.global.verbose);
+    let (json, style) = (cli.global.json, Style::of_stderr(cli.global.color));
+    let exec = matches!(cli.command, Command::Exec(_));
+    match run(cli) {
+        Ok(code) => ProcessExit::from(code),
+        Err(error) => {
+            // Whatever fails outside the command fails before it: `exec` itself reports the rest.
+            let before_start = exec && (error.code as u8) < ExitCode::OutcomeUnknown as u8;
+            let error = if before_start {
+                error.not_started()
+            } else {
+                error
+            };
+            render::error(&error, json, style);
+            ProcessExit::from(error.code as u8)
+        }
+    }
+}
+
+/// Dispatches. The code is the process's own, since `exec` passes a command's through.
+fn run(cli: Cli) -> Result<u8, CliError> {
+    let context = Context::new(&cli.global)?;
+    let done = match cli.command {
+        Command::Profile(command) => {
+            runtime()?.block_on(commands::profile::run(&command, &context))?
+        }
+        Command::Use(args) => commands::use_profile::run(&args, &context)?,
+        // LEAD: the verbs whose modules are written elsewhere, `commands::{exec,status,down,gc,
+        // session}::run(args, &context)`, take the place of this arm.
+        Command::Exec(_)
+        | Command::Status
+        | Command::Down(_)
+        | Command::Gc(_)
+        | Command::Session(_) => {
+            return Err(CliError::new(
+                ExitCode::Failed,
+                "this command is not in this build",
+            ));
+        }
+    };
+    Ok(done as u8)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::new(ExitCode::Failed, "cannot start").because(&error))
+}
+
+/// Says why the command line was not understood, or prints the help that it asked for.
+fn refuse(error: &clap::Error, arguments: &[OsString]) -> ProcessExit {
+    if !error.use_stderr() {
+        // A reader that went away (`--help | head`) has what it wants.
+        let _ = error.print();
+        return ProcessExit::SUCCESS;
+    }
+    let glimpse = Glimpse::of(arguments);
+    let code = if glimpse.exec {
+        ExitCode::NotStarted
+    } else {
+        ExitCode::Usage
+    };
+    if glimpse.json {
+        let text = error.to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        let message = text.lines().next().unwrap_or("the command line is wrong");
+        let error = CliError::new(code, message).hint("`--help` says what there is");
+        render::error(&error, true, Style::of_stderr(ColorChoice::Never));
+    } else {
+        let _ = error.print();
+    }
+    ProcessExit::from(code as u8)
+}
+
+/// Sends the log to stderr: nothing but warnings, unless `-v` or SKYNC_LOG ask for more.
+fn start_log(verbose: u8) {
+    let default = match verbose {
+        0 => "warn",
+        1 => "skync=info,skync_agent=info,warn",
+        _ => "skync=debug,skync_agent=debug,info",
+    };
+    let asked = std::env::var("SKYNC_LOG")
+        .ok()
+        .filter(|filter| !filter.is_empty());
+    let filter = EnvFilter::try_new(asked.as_deref().unwrap_or(default))
+        .unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .init();
+}

@@ -1,0 +1,328 @@
+//! The command line: every verb, flag and help text. Doc comments here are what `--help` prints.
+//!
+//! Nothing is decided here beyond what the words mean; `SKYNC_PROFILE` is read by the selection
+//! ([`crate::config::select`]), which must know where a name came from.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// The heading that keeps the flags of every command apart from those of one.
+const GLOBAL: &str = "Options of every command";
+
+const ROOT_HELP: &str = "\
+Examples:
+  skync profile add dev --driver docker --image python:3.12
+  skync exec pytest -q            run the tests in the sandbox, with this project's files
+  skync exec -- make -j4          everything behind `--` belongs to the command
+  skync use local                 run commands in place from now on
+
+Exit codes of every command but `exec`:
+  0    done
+  1    it failed
+  2    the command line is wrong
+  3    the configuration or the profile is wrong
+  5    what was named is not there
+  6    the two sides disagree and a person must say
+  7    the engine or provider cannot be reached
+  8    no room, memory or quota
+  130  interrupted by Ctrl-C
+`skync exec --help` has those of `exec`.";
+
+const EXEC_HELP: &str = "\
+Examples:
+  skync exec python -m pytest -q
+  skync exec -e DEBUG=1 -e TOKEN -- ./run.sh --fast    TOKEN is taken from this shell
+  echo y | skync exec ./setup.sh
+  skync exec sh -c 'make && make test'                 a shell runs where you name one
+
+Exit codes:
+  N      the command's own; 128+S if signal S ended it
+  123    the command started and its outcome is not known
+  125    skync failed before the command started: it is safe to try again
+  126    the command was found and cannot be executed
+  127    the command was not found
+  130    interrupted by Ctrl-C
+A command may end with 123 to 127 itself; skync's own errors are on stderr, after `error:`.";
+
+const ADD_HELP: &str = "\
+Examples:
+  skync profile add dev --driver docker --image python:3.12 --memory 2GiB --cpus 1.5
+  skync profile add web --driver docker --container web-1
+  skync profile add copy --driver directory --exclude 'dist/' --env CI=1";
+
+/// Mirror a project into a sandbox, run commands there as if they were local, and leave nothing
+/// behind.
+#[derive(Debug, Parser)]
+#[command(name = "skync", version, after_long_help = ROOT_HELP, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command has.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Global {
+    /// Use this profile; else SKYNC_PROFILE, else the one that `skync profile use` chose
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Print one JSON document on stdout, for errors too
+    #[arg(long, global = true, help_heading = GLOBAL)]
+    pub json: bool,
+    /// Say less: once for no progress, twice for errors only
+    #[arg(short, long, global = true, help_heading = GLOBAL, action = ArgAction::Count)]
+    pub quiet: u8,
+    /// Say more: once for what is done, twice for all of it
+    #[arg(short, long, global = true, help_heading = GLOBAL, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+    /// Use colours
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorChoice,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a command in the sandbox, on this project's files
+    ///
+    /// The project is synchronised into the sandbox before the command starts and back before
+    /// `skync exec` returns, also when the command fails. Streams and exit code are the command's.
+    #[command(after_long_help = EXEC_HELP)]
+    Exec(ExecArgs),
+    /// Name, choose and check kinds of sandboxes
+    #[command(subcommand)]
+    Profile(ProfileCommand),
+    /// Choose the profile that is used from now on; the same as `skync profile use`
+    Use(UseArgs),
+    /// Show the sessions, and what state they are in
+    Status,
+    /// End the session of a project and remove its sandbox
+    Down(DownArgs),
+    /// Remove what crashes left behind: sandboxes, containers, files of ours
+    Gc(GcArgs),
+    /// Serve a session; started by other commands
+    #[command(name = "__session", hide = true)]
+    Session(SessionArgs),
+}
+
+/// Arguments of `exec`.
+#[derive(Args, Clone, Debug)]
+pub struct ExecArgs {
+    /// The project's directory; else the one around the current directory
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Where the command starts: a directory of the project, or an absolute path in the sandbox
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<PathBuf>,
+    /// Set a variable for the command; without a value it is taken from this shell
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Leave out what this pattern matches, gitignore syntax
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// Go on although the project is `/`, the home directory, or otherwise a likely mistake
+    #[arg(long)]
+    pub force: bool,
+    /// The command and its arguments, passed on exactly
+    // Without `allow_hyphen_values` a mistyped flag before the command is an error instead of the
+    // name of a program; behind the first word everything is the command's.
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// Verbs of `profile`.
+#[derive(Debug, Subcommand)]
+pub enum ProfileCommand {
+    /// Add a profile
+    ///
+    /// The first profile that is added is used from then on.
+    #[command(after_long_help = ADD_HELP)]
+    Add(Box<AddArgs>),
+    /// List the profiles, and say which is used and why
+    List,
+    /// Show a profile with everything that is set for it
+    Show(ShowArgs),
+    /// Choose the profile that is used from now on
+    Use(UseArgs),
+    /// Remove a profile
+    Remove(RemoveArgs),
+    /// Check profiles: the file first, then whether the engine has what they need
+    Validate(ValidateArgs),
+}
+
+/// Arguments of `profile add`.
+// The values are checked by the configuration's own rules, not by clap: so all that is wrong is
+// said at once, in the same words as for the file.
+#[derive(Args, Clone, Debug, Default)]
+pub struct AddArgs {
+    /// The name
+    pub name: String,
+    /// How sandboxes are made: docker, directory or local
+    #[arg(long)]
+    pub driver: String,
+    /// docker: the image of a new container
+    #[arg(long)]
+    pub image: Option<String>,
+    /// docker: a container that runs already; it is never removed
+    #[arg(long, value_name = "NAME")]
+    pub container: Option<String>,
+    /// docker: memory limit, as in 512MiB or 2g
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// docker: CPU limit, as in 1.5
+    #[arg(long, value_name = "NUMBER")]
+    pub cpus: Option<String>,
+    /// docker: most processes
+    #[arg(long, value_name = "COUNT")]
+    pub pids: Option<String>,
+    /// docker: none, bridge or the name of a network
+    #[arg(long, value_name = "NAME")]
+    pub network: Option<String>,
+    /// docker: the user, as in 1000:1000
+    #[arg(long)]
+    pub user: Option<String>,
+    /// docker: the engine, as in unix:///run/docker.sock
+    #[arg(long, value_name = "ADDRESS")]
+    pub host: Option<String>,
+    /// docker: how the agent is reached: auto, socket or stdio
+    #[arg(long)]
+    pub link: Option<String>,
+    /// directory: where sandboxes are made
+    #[arg(long, value_name = "DIR")]
+    pub base: Option<String>,
+    /// A variable for every command
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// A pattern of what is not synchronised, gitignore syntax
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// two-way-safe, two-way-resolved, one-way-safe or one-way-replica
+    #[arg(long)]
+    pub mode: Option<String>,
+    /// Leave out what .gitignore files leave out
+    #[arg(long)]
+    pub gitignore: bool,
+    /// Where the project is in the sandbox; else where it is here
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<String>,
+    /// Replace a profile of this name
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `profile show`.
+#[derive(Args, Clone, Debug)]
+pub struct ShowArgs {
+    /// The profile; else the one that is used
+    pub name: Option<String>,
+}
+
+/// Arguments of `use`.
+#[derive(Args, Clone, Debug)]
+pub struct UseArgs {
+    /// The profile; `local` runs in place, `directory` in another directory of this machine
+    pub name: String,
+}
+
+/// Arguments of `profile remove`.
+#[derive(Args, Clone, Debug)]
+pub struct RemoveArgs {
+    /// The profile
+    pub name: String,
+}
+
+/// Arguments of `profile validate`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ValidateArgs {
+    /// The profile; else the one that is used
+    pub name: Option<String>,
+    /// Check every profile
+    #[arg(long, conflicts_with = "name")]
+    pub all: bool,
+    /// Check the file only, without asking an engine
+    #[arg(long)]
+    pub offline: bool,
+}
+
+/// Arguments of `gc`.
+#[derive(Args, Clone, Debug)]
+pub struct GcArgs {
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Arguments of `down`.
+#[derive(Args, Clone, Debug)]
+pub struct DownArgs {
+    /// The project's directory; else the one around the current directory
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Give up changes in the sandbox that are not on this side yet
+    #[arg(long)]
+    pub discard: bool,
+}
+
+/// Arguments of the session process.
+#[derive(Args, Clone, Debug)]
+pub struct SessionArgs {
+    /// The file that says what to serve
+    #[arg(long, value_name = "PATH")]
+    pub spec: PathBuf,
+}
+
+/// What a command line that could not be parsed was going to be, as far as that is to be seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Glimpse {
+    /// It is `exec`, whose codes below 123 are the command's.
+    pub exec: bool,
+    /// Errors are wanted as JSON.
+    pub json: bool,
+}
+
+impl Glimpse {
+    /// Looks at the arguments behind the program's name.
+    pub fn of(arguments: &[OsString]) -> Self {
+        let mut glimpse = Self::default();
+        let mut arguments = arguments.iter().filter_map(|argument| argument.to_str());
+        while let Some(argument) = arguments.next() {
+            match argument {
+                "--json" => glimpse.json = true,
+                "--profile" | "--color" => {
+                    arguments.next();
+                }
+                // What follows may be the command's.
+                "exec" => {
+                    return Self {
+                        exec: true,
+                        ..glimpse
+                    };
+                }
+                _ if argument.starts_with('-') => {}
+                _ => break,
+            }
+        }
+        glimpse.json |= arguments.any(|argument| argument == "--json");
+        glimpse
+    }
+}
+
+#[cfg(test)]
+mod tests;

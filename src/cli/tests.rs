@@ -1,0 +1,196 @@
+//! What a command line means, and what the help says.
+
+use std::os::unix::ffi::OsStringExt;
+
+use clap::CommandFactory;
+
+use super::*;
+
+fn exec(arguments: &[&str]) -> ExecArgs {
+    match Cli::try_parse_from([&["skync", "exec"], arguments].concat())
+        .unwrap()
+        .command
+    {
+        Command::Exec(args) => args,
+        other => panic!("unexpected: {other:?}"),
+    }
+}
+
+#[test]
+fn definitions_are_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn everything_behind_the_first_word_is_the_commands() {
+    let args = exec(&[
+        "-e", "A=1", "git", "log", "--json", "-e", "B=2", "--", "-x", "--help",
+    ]);
+    assert_eq!(args.env, ["A=1"]);
+    assert_eq!(
+        args.command,
+        ["git", "log", "--json", "-e", "B=2", "--", "-x", "--help"]
+    );
+    assert_eq!(exec(&["--", "-x", "--", "y"]).command, ["-x", "--", "y"]);
+    assert_eq!(exec(&["--force", "--", "--force"]).command, ["--force"]);
+}
+
+#[test]
+fn a_mistyped_flag_before_the_command_is_not_run() {
+    assert!(Cli::try_parse_from(["skync", "exec", "--exclde", "x", "make"]).is_err());
+    assert!(Cli::try_parse_from(["skync", "exec"]).is_err());
+    assert!(Cli::try_parse_from(["skync", "exec", "--"]).is_err());
+}
+
+#[test]
+fn arguments_that_are_not_text_stay_as_they_are() {
+    let odd = OsString::from_vec(vec![b'a', 0xff, b'\n']);
+    let arguments = ["skync", "exec", "printf"].map(OsString::from);
+    let cli = Cli::try_parse_from(arguments.into_iter().chain([odd.clone()])).unwrap();
+    let Command::Exec(args) = cli.command else {
+        panic!("not exec")
+    };
+    assert_eq!(args.command[1], odd);
+}
+
+#[test]
+fn global_flags_stand_before_and_behind_the_verb() {
+    for line in [
+        ["skync", "--json", "-qq", "status"],
+        ["skync", "status", "--json", "-qq"],
+    ] {
+        let cli = Cli::try_parse_from(line).unwrap();
+        assert!(cli.global.json && cli.global.quiet == 2);
+    }
+    assert!(Cli::try_parse_from(["skync", "-q", "-v", "status"]).is_err());
+}
+
+#[test]
+fn a_glimpse_sees_the_verb_and_the_wish_for_json() {
+    let of = |line: &str| {
+        let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        let glimpse = Glimpse::of(&arguments);
+        (glimpse.exec, glimpse.json)
+    };
+    assert_eq!(of("exec --bad x"), (true, false));
+    assert_eq!(of("--json --profile gc exec --bad"), (true, true));
+    assert_eq!(of("exec ls --json"), (true, false));
+    assert_eq!(of("profile list --json --bad"), (false, true));
+    assert_eq!(of("profile show exec"), (false, false));
+    assert_eq!(of("--profile exec gc --bad"), (false, false));
+}
+
+#[test]
+fn the_help_of_the_program() {
+    let help = Cli::command().term_width(90).render_long_help().to_string();
+    insta::assert_snapshot!(help, @r"
+    Mirror a project into a sandbox, run commands there as if they were local, and leave
+    nothing behind
+
+    Usage: skync [OPTIONS] <COMMAND>
+
+    Commands:
+      exec     Run a command in the sandbox, on this project's files
+      profile  Name, choose and check kinds of sandboxes
+      use      Choose the profile that is used from now on; the same as `skync profile use`
+      status   Show the sessions, and what state they are in
+      down     End the session of a project and remove its sandbox
+      gc       Remove what crashes left behind: sandboxes, containers, files of ours
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Options of every command:
+          --profile <NAME>
+              Use this profile; else SKYNC_PROFILE, else the one that `skync profile use`
+              chose
+
+          --json
+              Print one JSON document on stdout, for errors too
+
+      -q, --quiet...
+              Say less: once for no progress, twice for errors only
+
+      -v, --verbose...
+              Say more: once for what is done, twice for all of it
+
+          --color <WHEN>
+              Use colours
+
+              Possible values:
+              - auto:   On a terminal, unless NO_COLOR is set
+              - always: Always
+              - never:  Never
+              
+              [default: auto]
+
+    Examples:
+      skync profile add dev --driver docker --image python:3.12
+      skync exec pytest -q            run the tests in the sandbox, with this project's files
+      skync exec -- make -j4          everything behind `--` belongs to the command
+      skync use local                 run commands in place from now on
+
+    Exit codes of every command but `exec`:
+      0    done
+      1    it failed
+      2    the command line is wrong
+      3    the configuration or the profile is wrong
+      5    what was named is not there
+      6    the two sides disagree and a person must say
+      7    the engine or provider cannot be reached
+      8    no room, memory or quota
+      130  interrupted by Ctrl-C
+    `skync exec --help` has those of `exec`.
+    ");
+}
+
+#[test]
+fn the_help_of_exec() {
+    let mut command = Cli::command().term_width(90);
+    command.build();
+    let exec = command.find_subcommand_mut("exec").unwrap();
+    let help = exec.render_long_help().to_string();
+    assert!(
+        help.contains("\n  125    skync failed before the command started"),
+        "{help}"
+    );
+    let (own, _) = help.split_once("Options of every command").unwrap();
+    insta::assert_snapshot!(own.trim_end(), @r"
+    Run a command in the sandbox, on this project's files
+
+    The project is synchronised into the sandbox before the command starts and back before
+    `skync exec` returns, also when the command fails. Streams and exit code are the
+    command's.
+
+    Usage: skync exec [OPTIONS] <COMMAND>...
+
+    Arguments:
+      <COMMAND>...
+              The command and its arguments, passed on exactly
+
+    Options:
+          --root <DIR>
+              The project's directory; else the one around the current directory
+
+      -w, --workdir <DIR>
+              Where the command starts: a directory of the project, or an absolute path in the
+              sandbox
+
+      -e, --env <NAME[=VALUE]>
+              Set a variable for the command; without a value it is taken from this shell
+
+          --exclude <PATTERN>
+              Leave out what this pattern matches, gitignore syntax
+
+          --force
+              Go on although the project is `/`, the home directory, or otherwise a likely
+              mistake
+
+      -h, --help
+              Print help (see a summary with '-h')
+    ");
+}

@@ -1,0 +1,110 @@
+//! One verb per file. A command reads its arguments, asks the modules that know, and says the
+//! result; it holds no knowledge of its own.
+
+pub mod profile;
+pub mod use_profile;
+
+use crate::cli::{ColorChoice, Global};
+use crate::config::{Config, ConfigProblem, Selected};
+use crate::error::CliError;
+use crate::state::Places;
+use crate::ui::render::{self, Style};
+use crate::ui::say;
+
+/// Most warnings about other profiles that are told one by one.
+const WARNINGS_MAX: usize = 3;
+
+/// What every command knows.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Where our own files are.
+    pub places: Places,
+    /// The name behind `--profile`.
+    pub profile_flag: Option<String>,
+    /// The variable SKYNC_PROFILE.
+    pub profile_env: Option<String>,
+    /// One JSON document on stdout instead of text.
+    pub json: bool,
+    /// How much less to say.
+    pub quiet: u8,
+    /// How much more to say.
+    pub verbose: u8,
+    /// How stderr looks.
+    pub style: Style,
+}
+
+impl Context {
+    /// Takes what the command line and the environment say.
+    ///
+    /// # Errors
+    /// If it is not known where our files are.
+    pub fn new(global: &Global) -> Result<Self, CliError> {
+        // A name that is not text is no profile's name either; the error that follows shows it.
+        let variable = std::env::var_os("SKYNC_PROFILE");
+        Ok(Self {
+            places: Places::discover()?,
+            profile_flag: global.profile.clone(),
+            profile_env: variable.map(|name| name.to_string_lossy().into_owned()),
+            json: global.json,
+            quiet: global.quiet,
+            verbose: global.verbose,
+            style: Style::of_stderr(global.color),
+        })
+    }
+
+    /// The context of a test: everything below one directory, nothing from the environment.
+    pub fn below(directory: &std::path::Path) -> Self {
+        Self {
+            places: Places::below(directory),
+            profile_flag: None,
+            profile_env: None,
+            json: false,
+            quiet: 0,
+            verbose: 0,
+            style: Style::of_stderr(ColorChoice::Never),
+        }
+    }
+
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// If the file is there and cannot be read.
+    pub fn config(&self) -> Result<Config, CliError> {
+        Ok(Config::load(&self.places.config_file())?)
+    }
+
+    /// Selects the profile to work with, and tells what is wrong with others.
+    ///
+    /// # Errors
+    /// If there is no such profile, or it has problems.
+    pub fn select(&self) -> Result<Selected, CliError> {
+        let config = self.config()?;
+        let selected = config.select(self.profile_flag.as_deref(), self.profile_env.as_deref())?;
+        self.warn(&selected.warnings);
+        Ok(selected)
+    }
+
+    fn warn(&self, problems: &[ConfigProblem]) {
+        if self.json || self.quiet > 1 {
+            return;
+        }
+        for problem in problems.iter().take(WARNINGS_MAX) {
+            render::warning(&problem.to_string(), self.style);
+        }
+        if let Some(more) = problems
+            .len()
+            .checked_sub(WARNINGS_MAX)
+            .filter(|more| *more > 0)
+        {
+            let text = format!("{more} more; `skync profile validate --all` shows them");
+            render::warning(&text, self.style);
+        }
+    }
+
+    /// Tells a person that something was done; nothing for a program or for who wants quiet.
+    pub fn tell(&self, text: &str) {
+        if !self.json && self.quiet == 0 {
+            say(text);
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! `skync profile …`: adds, lists, shows, chooses, removes and checks profiles.
+
+mod show;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use comfy_table::Table;
+use serde_json::json;
+use toml_edit::{Array, Value};
+
+use super::{Context, use_profile};
+use crate::cli::{AddArgs, ProfileCommand, RemoveArgs};
+use crate::config::edit::{self, NewProfile};
+use crate::config::select::choose;
+use crate::config::{
+    BUILT_IN, Config, DirectoryConfig, DockerConfig, DriverConfig, Origin, Profile,
+};
+use crate::error::{CliError, ExitCode};
+use crate::ui::render::SCHEMA_VERSION;
+use crate::ui::{print, visible};
+
+/// Runs a verb of `skync profile`.
+///
+/// # Errors
+/// What the verb could not do, with every problem of the configuration that stands in its way.
+pub async fn run(command: &ProfileCommand, context: &Context) -> Result<ExitCode, CliError> {
+    match command {
+        ProfileCommand::Add(args) => add(args, context),
+        ProfileCommand::List => print(&list(context)?).map(|()| ExitCode::Done),
+        ProfileCommand::Show(args) => print(&show::text(args, context)?).map(|()| ExitCode::Done),
+        ProfileCommand::Use(args) => use_profile::run(args, context),
+        ProfileCommand::Remove(args) => remove(args, context),
+        ProfileCommand::Validate(args) => validate::run(args, context).await,
+    }
+}
+
+fn add(args: &AddArgs, context: &Context) -> Result<ExitCode, CliError> {
+    let new = new_profile(args)?;
+    let added = edit::add(&context.places.config_file(), &new, args.force)?;
+    let name = &added.profile.name;
+    if context.json {
+        let document = json!({
+            "schema_version": SCHEMA_VERSION,
+            "ok": true,
+            "profile": show::document(&added.profile, context),
+            "replaced": added.replaced,
+            "active": added.activated,
+        });
+        print(&format!("{document}\n"))?;
+        return Ok(ExitCode::Done);
+    }
+    let verb = if added.replaced { "replaced" } else { "added" };
+    context.tell(&format!(
+        "{verb} `{name}` ({})",
+        what(&added.profile, context)
+    ));
+    if added.activated {
+        context.tell(&format!(
+            "`{name}` is used from now on, since it is the first profile"
+        ));
+    } else {
+        let config = context.config()?;
+        if choose(&config, None, None).0 != *name {
+            context.tell(&format!(
+                "`skync profile use {name}` makes it the one that is used"
+            ));
+        }
+    }
+    Ok(ExitCode::Done)
+}
+
+/// The settings as they would stand in the file, unchecked but for what cannot stand there.
+fn new_profile(args: &AddArgs) -> Result<NewProfile, CliError> {
+    let mut settings: Vec<(&'static str, Value)> = vec![("driver", Value::from(&args.driver))];
+    let number = |text: &String| match (text.parse::<i64>(), text.parse::<f64>()) {
+        (Ok(whole), _) => Value::from(whole),
+        (Err(_), Ok(number)) if number.is_finite() => Value::from(number),
+        _ => Value::from(text),
+    };
+    let text = |text: &String| Value::from(text);
+    let mut set = |key, value: Option<Value>| settings.extend(value.map(|value| (key, value)));
+    set("image", args.image.as_ref().map(text));
+    set("container", args.container.as_ref().map(text));
+    set("memory", args.memory.as_ref().map(text));
+    set("cpus", args.cpus.as_ref().map(number));
+    set("pids", args.pids.as_ref().map(number));
+    set("network", args.network.as_ref().map(text));
+    set("user", args.user.as_ref().map(text));
+    set("host", args.host.as_ref().map(text));
+    set("link", args.link.as_ref().map(text));
+    set("base", args.base.as_ref().map(text));
+    set("mode", args.mode.as_ref().map(text));
+    let exclude = (!args.exclude.is_empty()).then(|| Value::Array(Array::from_iter(&args.exclude)));
+    set("exclude", exclude);
+    set("gitignore", args.gitignore.then(|| Value::from(true)));
+    set("root", args.root.as_ref().map(text));
+    let mut env = BTreeMap::new();
+    for variable in &args.env {
+        let Some((name, value)) = variable.split_once('=') else {
+            let message = format!("`--env {}` has no value", visible(variable));
+            return Err(CliError::new(ExitCode::Usage, message)
+                .hint("write `--env NAME=VALUE`; a profile takes nothing from this shell"));
+        };
+        env.insert(name.to_owned(), value.to_owned());
+    }
+    Ok(NewProfile {
+        name: args.name.clone(),
+        settings,
+        env,
+    })
+}
+
+fn remove(args: &RemoveArgs, context: &Context) -> Result<ExitCode, CliError> {
+    let file = context.places.config_file();
+    let was = choose(&Config::load(&file)?, None, None).0;
+    let left = edit::remove(&file, &args.name)?;
+    let (now, why) = choose(&left, None, None);
+    if context.json {
+        let document = json!({
+            "schema_version": SCHEMA_VERSION,
+            "ok": true,
+            "removed": args.name,
+            "active": { "name": now, "origin": why.word() },
+        });
+        print(&format!("{document}\n"))?;
+        return Ok(ExitCode::Done);
+    }
+    context.tell(&format!("removed `{}`", args.name));
+    if was != now {
+        context.tell(&format!("`{now}` is used from now on, {why}"));
+    }
+    Ok(ExitCode::Done)
+}
+
+/// All profiles: a table, or a document.
+fn list(context: &Context) -> Result<String, CliError> {
+    let config = context.config()?;
+    let (active, why) = choose(
+        &config,
+        context.profile_flag.as_deref(),
+        context.profile_env.as_deref(),
+    );
+    let names = config.names();
+    // Those of single profiles stand in their rows.
+    context.warn(&config.problems);
+    if context.json {
+        let profiles: Vec<_> = names
+            .iter()
+            .filter_map(|name| Some((name, config.profile(name)?)))
+            .map(|(name, checked)| {
+                json!({
+                    "name": name,
+                    "active": *name == active,
+                    "built_in": BUILT_IN.contains(&name.as_str()),
+                    "driver": checked.as_ref().ok().map(|profile| profile.driver.name()),
+                    "what": checked.as_ref().ok().map(|profile| what(profile, context)),
+                    "problems": checked.as_ref().err().map_or(0, Vec::len),
+                })
+            })
+            .collect();
+        let document = json!({
+            "schema_version": SCHEMA_VERSION,
+            "ok": true,
+            "profiles": profiles,
+            "active": { "name": active, "origin": why.word() },
+            "file": config.file.to_string_lossy(),
+            "problems": config.all_problems().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        });
+        return Ok(format!("{document}\n"));
+    }
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(["", "NAME", "DRIVER", "WHAT"]);
+    for name in &names {
+        let mark = if *name == active { "*" } else { "" };
+        let row = match config.profile(name) {
+            Some(Ok(profile)) => [
+                mark.to_owned(),
+                name.clone(),
+                profile.driver.name().to_owned(),
+                what(&profile, context),
+            ],
+            Some(Err(_)) | None => {
+                let wrong = "cannot be used, see `skync profile validate --all`".to_owned();
+                [mark.to_owned(), visible(name), "?".to_owned(), wrong]
+            }
+        };
+        table.add_row(row);
+    }
+    let mut out: String = table
+        .lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect();
+    out += &format!("\n{}\n", active_line(&config, &active, why));
+    Ok(out)
+}
+
+fn active_line(config: &Config, active: &str, why: Origin) -> String {
+    let shown = visible(active);
+    if config.profile(active).is_none() {
+        return format!("`{shown}` was chosen {why}, and there is no such profile");
+    }
+    if why == Origin::Environment && config.active.as_deref().is_some_and(|name| name != active) {
+        let written = visible(config.active.as_deref().unwrap_or_default());
+        return format!(
+            "`{shown}` is used {why}, which wins over `{written}` in the configuration"
+        );
+    }
+    format!("`{shown}` is used {why}")
+}
+
+/// What a profile is, in a few words.
+fn what(profile: &Profile, context: &Context) -> String {
+    match &profile.driver {
+        DriverConfig::Local => "runs in place, without a sandbox".to_owned(),
+        DriverConfig::Directory(DirectoryConfig { base }) => {
+            let base = base.clone().unwrap_or_else(|| default_base(context));
+            format!("a directory below {}", shown_path(&base))
+        }
+        DriverConfig::Docker(docker) => docker_words(docker),
+    }
+}
+
+fn docker_words(docker: &DockerConfig) -> String {
+    let mut words = match (&docker.image, &docker.container) {
+        (Some(image), _) => vec![format!("image {image}")],
+        (None, Some(container)) => vec![format!("container {container}")],
+        (None, None) => Vec::new(),
+    };
+    words.extend(docker.memory.map(|bytes| format!("{} memory", size(bytes))));
+    words.extend(
+        docker
+            .milli_cpus
+            .map(|milli| format!("{} CPUs", cpus(milli))),
+    );
+    words.extend(docker.pids.map(|pids| format!("{pids} processes")));
+    words.extend(
+        docker
+            .network
+            .as_ref()
+            .map(|network| format!("network {network}")),
+    );
+    words.extend(docker.user.as_ref().map(|user| format!("user {user}")));
+    words.extend(docker.host.as_ref().map(|host| format!("on {host}")));
+    words.join(", ")
+}
+
+/// Where the directory driver makes sandboxes if the profile does not say.
+fn default_base(context: &Context) -> std::path::PathBuf {
+    context.places.state.join("sandboxes")
+}
+
+fn shown_path(path: &Path) -> String {
+    visible(&path.to_string_lossy())
+}
+
+/// A number of bytes with the largest unit that gives a whole number.
+fn size(bytes: u64) -> String {
+    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let whole = units
+        .into_iter()
+        .find(|(_, shift)| bytes >> shift > 0 && bytes.is_multiple_of(1 << shift));
+    match whole {
+        Some((unit, shift)) => format!("{}{unit}", bytes >> shift),
+        None => format!("{bytes} bytes"),
+    }
+}
+
+fn cpus(milli: u64) -> String {
+    format!("{}", milli as f64 / 1000.0)
+}
+
+#[cfg(test)]
+mod tests;

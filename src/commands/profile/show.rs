@@ -1,0 +1,172 @@
+//! `skync profile show`: every setting of a profile with the value that is in force.
+
+use serde_json::{Map, Value, json};
+
+use super::{cpus, default_base, size};
+use crate::cli::ShowArgs;
+use crate::commands::Context;
+use crate::config::problem::looks_secret;
+use crate::config::{ConfigError, DriverConfig, LinkKind, Profile, SyncMode};
+use crate::error::CliError;
+use crate::ui::render::SCHEMA_VERSION;
+use crate::ui::visible;
+
+/// What stands in the place of a value that may be a secret.
+const HIDDEN: &str = "***";
+
+/// The profile as text, or as a document.
+pub(super) fn text(args: &ShowArgs, context: &Context) -> Result<String, CliError> {
+    let (profile, why) = match &args.name {
+        Some(name) => (named(name, context)?, None),
+        None => {
+            let selected = context.select()?;
+            (selected.profile, Some(selected.why))
+        }
+    };
+    if context.json {
+        let document = json!({
+            "schema_version": SCHEMA_VERSION,
+            "ok": true,
+            "profile": document(&profile, context),
+            "origin": why.map(|why| why.word()),
+        });
+        return Ok(format!("{document}\n"));
+    }
+    let mut out = match why {
+        Some(why) => format!("{} ({why})\n", profile.name),
+        None => format!("{}\n", profile.name),
+    };
+    for (key, value) in settings(&profile, context) {
+        let value = match value {
+            Value::Null => match default_words(key) {
+                Some(words) => words.to_owned(),
+                None => continue,
+            },
+            Value::String(text) => visible(&text),
+            Value::Array(entries) if entries.is_empty() => "nothing".to_owned(),
+            other => visible(&other.to_string()),
+        };
+        out += &format!("  {key:<10} {value}\n");
+    }
+    for (name, value) in variables(&profile) {
+        out += &format!("  env        {name}={}\n", visible(&value));
+    }
+    Ok(out)
+}
+
+fn named(name: &str, context: &Context) -> Result<Profile, CliError> {
+    let config = context.config()?;
+    match config.profile(name) {
+        Some(Ok(profile)) => Ok(profile),
+        Some(Err(problems)) => {
+            let what = format!("cannot show the profile `{}`", visible(name));
+            Err(ConfigError::Problems {
+                what,
+                file: config.file,
+                problems,
+            }
+            .into())
+        }
+        None => {
+            let (name, why, known) = (name.to_owned(), String::new(), config.names());
+            Err(ConfigError::UnknownProfile { name, why, known }.into())
+        }
+    }
+}
+
+/// The profile for programs: the keys of the file, defaults filled in.
+pub(super) fn document(profile: &Profile, context: &Context) -> Value {
+    let mut map = Map::new();
+    map.insert("name".to_owned(), json!(profile.name));
+    map.extend(
+        settings(profile, context)
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value)),
+    );
+    if let DriverConfig::Docker(docker) = &profile.driver {
+        map.insert("memory".to_owned(), json!(docker.memory));
+        map.insert(
+            "cpus".to_owned(),
+            json!(docker.milli_cpus.map(|milli| milli as f64 / 1000.0)),
+        );
+    }
+    map.insert("env".to_owned(), variables(profile).into_iter().collect());
+    Value::Object(map)
+}
+
+/// The settings in the order of the file.
+fn settings(profile: &Profile, context: &Context) -> Vec<(&'static str, Value)> {
+    let mut settings = vec![("driver", json!(profile.driver.name()))];
+    match &profile.driver {
+        DriverConfig::Local => return settings,
+        DriverConfig::Directory(directory) => {
+            let base = directory
+                .base
+                .clone()
+                .unwrap_or_else(|| default_base(context));
+            settings.push(("base", json!(base.to_string_lossy())));
+        }
+        DriverConfig::Docker(docker) => settings.extend([
+            ("image", json!(docker.image)),
+            ("container", json!(docker.container)),
+            ("host", json!(docker.host)),
+            ("memory", json!(docker.memory.map(size))),
+            ("cpus", json!(docker.milli_cpus.map(cpus))),
+            ("pids", json!(docker.pids)),
+            ("network", json!(docker.network)),
+            ("user", json!(docker.user)),
+            ("link", json!(link_word(docker.link))),
+        ]),
+    }
+    settings.extend([
+        ("mode", json!(mode_word(profile.mode))),
+        ("exclude", json!(profile.exclude)),
+        ("gitignore", json!(profile.gitignore)),
+        (
+            "root",
+            json!(profile.root.as_ref().map(|root| root.to_string_lossy())),
+        ),
+    ]);
+    settings
+}
+
+/// What holds for a setting that is not set.
+fn default_words(key: &str) -> Option<&'static str> {
+    match key {
+        "host" => Some("(DOCKER_HOST, the docker context, or the default socket)"),
+        "memory" | "cpus" | "pids" => Some("(no limit)"),
+        "network" => Some("(the engine's default)"),
+        "user" => Some("(the image's)"),
+        "root" => Some("(where the project is here)"),
+        _ => None,
+    }
+}
+
+fn variables(profile: &Profile) -> Vec<(String, String)> {
+    let shown = |(name, value): (&String, &String)| {
+        let value = if looks_secret(name) {
+            HIDDEN.to_owned()
+        } else {
+            value.clone()
+        };
+        (name.clone(), value)
+    };
+    profile.env.iter().map(shown).collect()
+}
+
+fn mode_word(mode: SyncMode) -> &'static str {
+    match mode {
+        SyncMode::TwoWaySafe => "two-way-safe",
+        SyncMode::TwoWayResolved => "two-way-resolved",
+        SyncMode::OneWaySafe => "one-way-safe",
+        SyncMode::OneWayReplica => "one-way-replica",
+    }
+}
+
+fn link_word(link: LinkKind) -> &'static str {
+    match link {
+        LinkKind::Auto => "auto",
+        LinkKind::Socket => "socket",
+        LinkKind::Stdio => "stdio",
+    }
+}

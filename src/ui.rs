@@ -1,0 +1,44 @@
+//! What a person sees: errors, progress, tables. Commands decide what is said, this module how.
+//!
+//! stdout is data and stderr is talk. Text from elsewhere (a sandbox, a file, an engine) goes
+//! through [`visible`] before it reaches a terminal.
+
+pub mod progress;
+pub mod render;
+
+use std::io::{self, Write};
+
+use crate::error::{CliError, ExitCode};
+
+/// The text with everything that could command a terminal, or reorder what it shows, spelt out.
+pub fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if c.is_control() || reorders {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Writes data to stdout. A reader that has gone away (`| head`) is no error: it has what it wants.
+///
+/// # Errors
+/// If stdout cannot be written, as with a full disk behind it.
+pub fn print(text: &str) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(CliError::new(ExitCode::Failed, "cannot write to stdout").because(&error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Writes one line of talk to stderr. There is nobody to tell if that fails.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
