@@ -283,9 +283,9 @@ pub struct DownArgs {
 /// Arguments of the session process.
 #[derive(Args, Clone, Debug)]
 pub struct SessionArgs {
-    /// The file that says what to serve
-    #[arg(long, value_name = "PATH")]
-    pub spec: PathBuf,
+    /// Be the session itself, not its keeper
+    #[arg(long)]
+    pub serve: bool,
 }
 
 /// What a command line that could not be parsed was going to be, as far as that is to be seen.

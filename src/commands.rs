@@ -1,12 +1,17 @@
 //! One verb per file. A command reads its arguments, asks the modules that know, and says the
 //! result; it holds no knowledge of its own.
 
+pub mod down;
+pub mod exec;
+pub mod gc;
 pub mod profile;
+pub mod session;
+pub mod status;
 pub mod use_profile;
 
 use crate::cli::{ColorChoice, Global};
 use crate::config::{Config, ConfigProblem, Selected};
-use crate::error::CliError;
+use crate::error::{CliError, ExitCode};
 use crate::state::Places;
 use crate::ui::render::{self, Style};
 use crate::ui::say;
@@ -107,4 +112,15 @@ impl Context {
             say(text);
         }
     }
+}
+
+/// A runtime for a command: it waits more than it works.
+///
+/// # Errors
+/// If the system has no more descriptors.
+pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::new(ExitCode::Failed, "cannot start").because(&error))
 }

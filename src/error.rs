@@ -37,6 +37,28 @@ pub enum ExitCode {
     Interrupted = 130,
 }
 
+impl ExitCode {
+    /// The code of that number; [`ExitCode::Failed`] if there is none.
+    pub fn from_number(number: u32) -> Self {
+        const ALL: [ExitCode; 13] = [
+            ExitCode::Done,
+            ExitCode::Failed,
+            ExitCode::Usage,
+            ExitCode::Config,
+            ExitCode::NotFound,
+            ExitCode::Conflict,
+            ExitCode::Unreachable,
+            ExitCode::Exhausted,
+            ExitCode::OutcomeUnknown,
+            ExitCode::NotStarted,
+            ExitCode::NotExecutable,
+            ExitCode::CommandNotFound,
+            ExitCode::Interrupted,
+        ];
+        ALL.into_iter().find(|code| *code as u32 == number).unwrap_or(Self::Failed)
+    }
+}
+
 /// An error on its way to a person.
 #[derive(Debug)]
 pub struct CliError {

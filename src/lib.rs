@@ -1,9 +1,35 @@
-//! (crate docs being written)
+//! skync mirrors a project into a sandbox, runs commands there as if they were local, and leaves
+//! nothing behind.
+//!
+//! # The straight line
+//! `skync exec CMD` ([`commands::exec`]) finds the [`project`] and the profile ([`config`]), and
+//! hands the command to the project's [`session`], a background process that it starts if there is
+//! none. The session has a [`driver`] make a sandbox with our agent in it, opens a [`link`] to that
+//! agent, and synchronises ([`sync`]): **entry** (`skync_agent::scan`, on both sides) → **plan**
+//! ([`sync::reconcile`], [`sync::safety`]) → **content** ([`sync::transfer`],
+//! `skync_agent::staging`) → **write** (`skync_agent::transition` over `skync_agent::disk`) →
+//! **record** ([`sync::manifest`]). Then the agent runs the command under a supervisor of its own
+//! (`skync_agent::operation`), its streams come back, and the same line brings the results home.
+//!
+//! # What is not here
+//! - Nothing but [`driver`] knows which kind of sandbox there is.
+//! - Nothing but [`commands`] and [`ui`] talks to the terminal; nothing but [`state`] writes our own
+//!   files, and nothing in this crate writes a user's files: the agent library does.
+//! - [`sync::reconcile`], [`sync::plan`], [`sync::safety`], [`sync::ancestor`] and
+//!   [`session::lifecycle`] do no I/O, know no time and never log.
+//! - Imports go one way: `commands → session → {sync, link} → driver`.
 
+pub mod agents;
+pub mod channel;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod driver;
+pub mod environment;
 pub mod error;
+pub mod link;
+pub mod project;
+pub mod session;
 pub mod state;
+pub mod sync;
 pub mod ui;

@@ -5,7 +5,7 @@ use std::process::ExitCode as ProcessExit;
 
 use clap::Parser;
 use skync::cli::{Cli, ColorChoice, Command, Glimpse};
-use skync::commands::{self, Context};
+use skync::commands::{self, Context, runtime};
 use skync::error::{CliError, ExitCode};
 use skync::ui::render::{self, Style};
 use tracing_subscriber::EnvFilter;
@@ -43,27 +43,13 @@ fn run(cli: Cli) -> Result<u8, CliError> {
             runtime()?.block_on(commands::profile::run(&command, &context))?
         }
         Command::Use(args) => commands::use_profile::run(&args, &context)?,
-        // LEAD: the verbs whose modules are written elsewhere, `commands::{exec,status,down,gc,
-        // session}::run(args, &context)`, take the place of this arm.
-        Command::Exec(_)
-        | Command::Status
-        | Command::Down(_)
-        | Command::Gc(_)
-        | Command::Session(_) => {
-            return Err(CliError::new(
-                ExitCode::Failed,
-                "this command is not in this build",
-            ));
-        }
+        Command::Exec(args) => return commands::exec::run(&args, &context),
+        Command::Status => runtime()?.block_on(commands::status::run(&context))?,
+        Command::Down(args) => runtime()?.block_on(commands::down::run(&args, &context))?,
+        Command::Gc(args) => runtime()?.block_on(commands::gc::run(&args, &context))?,
+        Command::Session(args) => commands::session::run(&args, &context)?,
     };
     Ok(done as u8)
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::new(ExitCode::Failed, "cannot start").because(&error))
 }
 
 /// Says why the command line was not understood, or prints the help that it asked for.

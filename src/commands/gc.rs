@@ -1,0 +1,73 @@
+//! `skync gc`: finds and removes what crashes left behind, over all profiles.
+//!
+//! Only what the journal announces is touched, and only if no session says that it lives.
+
+use serde_json::{Value, json};
+
+use crate::cli::GcArgs;
+use crate::commands::Context;
+use crate::error::{CliError, ExitCode};
+use crate::session::cleanup::{self, Cleaned};
+use crate::session::journal::{Entry, Journal};
+use crate::ui::{print, render, visible};
+
+/// Removes what is left of sessions that are gone.
+///
+/// # Errors
+/// If something could not be removed; the rest was all the same.
+pub async fn run(args: &GcArgs, context: &Context) -> Result<ExitCode, CliError> {
+    let journal = Journal::open(&context.places)?;
+    let (entries, unreadable) = journal.list().map_err(|error| {
+        CliError::new(ExitCode::Failed, "cannot read the journal").because(&error)
+    })?;
+    let (mut removed, mut failed) = (Vec::new(), Vec::new());
+    for entry in &entries {
+        match one(&journal, entry, args.dry_run).await {
+            Ok(None) => {}
+            Ok(Some(what)) => {
+                let verb = if args.dry_run { "would remove" } else { "removed" };
+                context.tell(&format!("{verb} {}", visible(&what)));
+                removed.push(json!({ "session": entry.id, "what": what }));
+            }
+            Err(error) => {
+                let text = format!("session {} ({}): {error}", entry.id, entry.profile.name);
+                render::warning(&visible(&text), context.style);
+                failed.push(json!({ "session": entry.id, "error": error.to_string() }));
+            }
+        }
+    }
+    for id in &unreadable {
+        let text = format!("the journal entry {id} cannot be read, so what it announces is kept");
+        render::warning(&text, context.style);
+        failed.push(json!({ "session": id, "error": "unreadable" }));
+    }
+    if removed.is_empty() && failed.is_empty() {
+        context.tell("nothing is left over");
+    }
+    if context.json {
+        let ok = failed.is_empty();
+        let document: Value =
+            json!({ "schema_version": 1, "ok": ok, "removed": removed, "failed": failed });
+        print(&format!("{document}\n"))?;
+    }
+    Ok(if failed.is_empty() { ExitCode::Done } else { ExitCode::Failed })
+}
+
+/// What was removed of one session; nothing if it lives.
+async fn one(journal: &Journal, entry: &Entry, dry_run: bool) -> Result<Option<String>, CliError> {
+    let root = entry.root.display();
+    if dry_run {
+        let dead = journal.claim(&entry.id)?.is_some();
+        let sandbox = entry.sandbox.as_ref().map_or("its files", |sandbox| &sandbox.name);
+        return Ok(dead.then(|| format!("{sandbox}, of a session of `{root}`")));
+    }
+    match cleanup::release(journal, entry).await {
+        Ok(Cleaned::Lives) => Ok(None),
+        Ok(Cleaned::Removed(sandboxes)) => {
+            let names: Vec<_> = sandboxes.iter().map(|sandbox| sandbox.name.as_str()).collect();
+            let what = if names.is_empty() { "its files".to_owned() } else { names.join(", ") };
+            Ok(Some(format!("{what}, of a session of `{root}`")))
+        }
+        Err(error) => Err(CliError::new(ExitCode::Failed, "cannot remove it").because(&error)),
+    }
+}
