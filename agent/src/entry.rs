@@ -162,15 +162,14 @@ impl Entry {
 
     /// The entry at `path` below this one.
     pub fn find(&self, path: &SyncPath) -> Option<&Self> {
-        path.names()
-            .try_fold(self, |entry, name| entry.as_directory()?.child(name))
+        path.names().try_fold(self, |entry, name| entry.as_directory()?.child(name))
     }
 
     /// Number of entries in this tree, itself included.
     pub fn count(&self) -> u64 {
-        1 + self.as_directory().map_or(0, |directory| {
-            directory.children.iter().map(|(_, e)| e.count()).sum()
-        })
+        1 + self
+            .as_directory()
+            .map_or(0, |directory| directory.children.iter().map(|(_, e)| e.count()).sum())
     }
 
     /// A word for a person: `file`, `directory`, …
@@ -209,11 +208,7 @@ pub fn validate_ancestor(path: &SyncPath, entry: &Entry) -> Result<(), TreeError
         Entry::File(_) | Entry::Symlink(_) => Ok(()),
         Entry::Untracked | Entry::Problem(_) => Err(TreeError::Kind(path.clone())),
         Entry::Directory(directory) => {
-            if !directory
-                .children
-                .windows(2)
-                .all(|pair| pair[0].0 < pair[1].0)
-            {
+            if !directory.children.windows(2).all(|pair| pair[0].0 < pair[1].0) {
                 return Err(TreeError::Order(path.clone()));
             }
             directory

@@ -14,10 +14,10 @@
 //! Nothing here knows drivers, sessions or conflicts, resolves host names, or looks up users: the
 //! agent is a static binary that must work in an empty image.
 
-pub mod disk;
-pub mod entry;
 pub mod path;
+pub mod entry;
 pub mod rules;
+pub mod disk;
 pub mod scan;
 pub mod staging;
 pub mod transition;

@@ -185,9 +185,7 @@ impl SyncPath {
 
 impl Ord for SyncPath {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0
-            .split(|&b| b == b'/')
-            .cmp(other.0.split(|&b| b == b'/'))
+        self.0.split(|&b| b == b'/').cmp(other.0.split(|&b| b == b'/'))
     }
 }
 
@@ -199,11 +197,7 @@ impl PartialOrd for SyncPath {
 
 impl fmt::Display for SyncPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_root() {
-            f.write_str(".")
-        } else {
-            write_visible(f, &self.0)
-        }
+        if self.is_root() { f.write_str(".") } else { write_visible(f, &self.0) }
     }
 }
 
@@ -220,10 +214,7 @@ mod tests {
     #[test]
     fn paths_that_could_leave_the_root_are_refused() {
         for bad in ["..", "a/../b", "/etc", "a//b", "a/", ".", "a/./b", "a\0b"] {
-            assert!(
-                SyncPath::parse(bad.as_bytes()).is_err(),
-                "{bad:?} was taken"
-            );
+            assert!(SyncPath::parse(bad.as_bytes()).is_err(), "{bad:?} was taken");
         }
         assert!(SyncPath::parse(&[b'a'; 256]).is_err());
         assert!(SyncPath::parse("a/".repeat(2048).as_bytes()).is_err());

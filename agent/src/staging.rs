@@ -372,7 +372,10 @@ pub(crate) fn copy_checked(
 /// scan found. Files that were written to in the last ten minutes may be in use and stay, as does
 /// everything that is not a file of our name. Returns how many were removed.
 pub fn sweep(root: &Root, temporaries: &[SyncPath]) -> usize {
-    let now = now_ns();
+    sweep_at(root, temporaries, now_ns())
+}
+
+fn sweep_at(root: &Root, temporaries: &[SyncPath], now: i64) -> usize {
     let mut count = 0;
     for path in temporaries {
         let Ok((directory, name)) = root.parent_of(path) else {

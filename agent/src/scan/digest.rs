@@ -54,13 +54,18 @@ pub(crate) fn digest_of(
     window: &mut Vec<u8>,
     cancelled: &AtomicBool,
 ) -> Result<(Meta, FileRecord), DigestError> {
-    window.resize(READ_WINDOW_BYTES, 0);
     for _ in 0..READ_COUNT_MAX {
         let recorded_ns = now_ns();
         let mut file = directory.open_file(name)?;
         let before = Meta::of(&file)?;
         if before.kind != Kind::File {
             return Err(DigestError::NotAFile);
+        }
+        let needed = usize::try_from(before.size)
+            .unwrap_or(usize::MAX)
+            .clamp(1, READ_WINDOW_BYTES);
+        if window.len() < needed {
+            window.resize(needed, 0);
         }
         let Some(digest) = read_all(&mut file, before.size, window, cancelled)? else {
             continue;
