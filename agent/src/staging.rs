@@ -322,11 +322,11 @@ impl Writer<'_> {
             return Err(StagingError::WrongDigest);
         }
         let directory = &self.staging.directory;
-        if let Some(name) = self.name.take() {
-            if let Err(errno) = directory.rename_over(&name, directory, &blob_name(&self.digest)) {
-                self.name = Some(name);
-                return Err(staging_error("rename in", errno));
-            }
+        if let Some(name) = &self.name {
+            directory
+                .rename_over(name, directory, &blob_name(&self.digest))
+                .map_err(|errno| staging_error("rename in", errno))?;
+            self.name = None;
         }
         lock(&self.staging.checked).insert(self.digest);
         Ok(Staged {

@@ -94,17 +94,18 @@ impl Walk {
         };
         // These problems are told of when the set is compiled for use.
         let mut problems = Vec::new();
-        if self.gitignore && has(GIT_RULE_FILE.as_bytes()) {
-            if let Some(file) = read_rule_file(directory, path, GIT_RULE_FILE)? {
-                self.rules.add_gitignore(&file, &mut problems);
-                self.git_files.push(file);
-            }
+        if self.gitignore
+            && has(GIT_RULE_FILE.as_bytes())
+            && let Some(file) = read_rule_file(directory, path, GIT_RULE_FILE)?
+        {
+            self.rules.add_gitignore(&file, &mut problems);
+            self.git_files.push(file);
         }
-        if has(RULE_FILE.as_bytes()) {
-            if let Some(file) = read_rule_file(directory, path, RULE_FILE)? {
-                self.rules.add_skyncignore(&file, &mut problems);
-                self.own_files.push(file);
-            }
+        if has(RULE_FILE.as_bytes())
+            && let Some(file) = read_rule_file(directory, path, RULE_FILE)?
+        {
+            self.rules.add_skyncignore(&file, &mut problems);
+            self.own_files.push(file);
         }
         let mut rules = self.rules.child(above, path);
         self.rules.with_names(&mut rules, has);

@@ -574,10 +574,10 @@ fn group_of(content: &Content, old: Option<&Group>) -> Option<Group> {
     }
     let mut group = BTreeMap::new();
     for (name, entry) in &content.directory.children {
-        if let (Entry::File(file), Some(record)) = (entry, old.and_then(|old| old.get(name))) {
-            if file.digest == record.digest {
-                group.insert(name.clone(), *record);
-            }
+        if let (Entry::File(file), Some(record)) = (entry, old.and_then(|old| old.get(name)))
+            && file.digest == record.digest
+        {
+            group.insert(name.clone(), *record);
         }
     }
     for (at, record) in &content.hashed {
