@@ -1,1 +1,232 @@
-//! (being written)
+//! Changes a tree as a plan says: one transition, one path, expected old to new.
+//!
+//! - I4: right before a file is replaced or removed, it is compared with what the plan expected.
+//!   If it differs, the step is [`Status::Stale`] and nothing was changed.
+//! - I5: a directory is removed by `rmdir` alone; one with unknown content stays.
+//! - I6: creation never clobbers; replacement is a rename of fully written, hash-checked content.
+//! - I7: everything goes through [`crate::disk`].
+//!
+//! A step whose path already is as `new` says is applied, so a plan can be run again after a lost
+//! reply. One path that fails is an outcome, never the end of the others.
+//!
+//! This module plans nothing: the order of the steps is the caller's, and it is kept wherever it
+//! can be seen. Small files are written by a few worker threads; removals, and steps on a path that
+//! a worker has, wait for the workers first.
+
+mod change;
+mod permissions;
+mod read;
+mod workers;
+
+pub use read::{ReadProblem, read_content};
+
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::disk::Root;
+use crate::entry::{Digest, Entry};
+use crate::path::SyncPath;
+use crate::scan::StatCache;
+use crate::staging::{Content, INLINE_BYTES_MAX, Staging, StagingError, Writer};
+
+/// One change to one path. Entries are shallow, absence is `None`.
+///
+/// A directory's children have transitions of their own; removals of children come before their
+/// directory, directories before their children. A change from or to a directory comes as a
+/// removal and a creation.
+#[derive(Clone, Debug)]
+pub struct Transition {
+    /// Where.
+    pub path: SyncPath,
+    /// What must be there now.
+    pub expected: Option<Entry>,
+    /// What must be there afterwards.
+    pub new: Option<Entry>,
+}
+
+/// A piece of a file's content. The pieces of one file follow each other without a gap.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// BLAKE3 of the whole content.
+    pub digest: Digest,
+    /// Of the first byte of `data` in the content.
+    pub offset: u64,
+    /// The bytes.
+    pub data: Bytes,
+    /// The last piece.
+    pub last: bool,
+}
+
+/// What [`Applier::apply`] is fed with.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A change.
+    Transition(Transition),
+    /// Content for the transition that follows its last piece.
+    Chunk(Chunk),
+}
+
+/// What became of a transition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The path is now as `new` says.
+    Applied,
+    /// What is there is not what was expected; nothing was changed.
+    Stale,
+    /// A directory holds content that the plan did not name; it stays.
+    NotEmpty,
+    /// It could not be changed.
+    Failed {
+        /// Why, for a person.
+        problem: String,
+        /// The disk is full or the quota used up.
+        no_space: bool,
+    },
+}
+
+/// What became of the transition with that number, counted from 0 in the order fed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Number of the transition.
+    pub index: u64,
+    /// What became of it.
+    pub status: Status,
+}
+
+/// Applies transitions to one root.
+#[derive(Debug)]
+pub struct Applier<'a> {
+    root: &'a Root,
+    staging: &'a Staging,
+    cache: &'a Mutex<StatCache>,
+    writers: usize,
+}
+
+/// The content that came last and which transition may use it.
+enum Arrived<'a> {
+    Nothing,
+    Whole(Digest, Content),
+    Part(Writer<'a>, Digest),
+    /// It did not come well; told when the transition asks for it.
+    Broken(Digest, StagingError),
+}
+
+impl<'a> Applier<'a> {
+    /// An applier with `writers` threads for small files (at least one).
+    ///
+    /// The cache is read to see whether files are what was expected without reading them, and
+    /// told what was written, so that the next scan need not read it (unless it comes within the
+    /// second in which a record is not trusted).
+    pub fn new(
+        root: &'a Root,
+        staging: &'a Staging,
+        cache: &'a Mutex<StatCache>,
+        writers: usize,
+    ) -> Self {
+        Self {
+            root,
+            staging,
+            cache,
+            writers: writers.max(1),
+        }
+    }
+
+    /// Applies all steps and blocks until the last is done. Each transition is reported once, from
+    /// whichever thread did it, as soon as it is done; outcomes of files may come out of order.
+    pub fn apply(&self, steps: impl IntoIterator<Item = Step>, report: impl FnMut(Outcome) + Send) {
+        let report = Mutex::new(report);
+        let report = |index, status| {
+            (report.lock().unwrap_or_else(PoisonError::into_inner))(Outcome { index, status });
+        };
+        let change = change::Change {
+            root: self.root,
+            staging: self.staging,
+            cache: self.cache,
+        };
+        let work = |job: workers::Job| {
+            let status = change.apply(&job.transition, job.content);
+            report(job.index, status);
+        };
+        workers::with(self.writers, &work, |workers| {
+            let mut index = 0;
+            let mut arrived = Arrived::Nothing;
+            for step in steps {
+                let transition = match step {
+                    Step::Chunk(chunk) => {
+                        arrived = self.take_chunk(arrived, chunk);
+                        continue;
+                    }
+                    Step::Transition(transition) => transition,
+                };
+                workers.wait_for(&transition);
+                match self.content_for(
+                    &transition,
+                    std::mem::replace(&mut arrived, Arrived::Nothing),
+                ) {
+                    Err(status) => report(index, status),
+                    Ok(Some(Content::Inline(data))) => {
+                        let content = Some(Content::Inline(data));
+                        workers.send(workers::Job {
+                            index,
+                            transition,
+                            content,
+                        });
+                    }
+                    Ok(content) => report(index, change.apply(&transition, content)),
+                }
+                index += 1;
+            }
+        });
+    }
+
+    fn take_chunk(&self, arrived: Arrived<'a>, chunk: Chunk) -> Arrived<'a> {
+        let digest = chunk.digest;
+        if chunk.offset == 0 && chunk.last && chunk.data.len() <= INLINE_BYTES_MAX {
+            return Arrived::Whole(digest, Content::Inline(chunk.data));
+        }
+        let writer = match arrived {
+            Arrived::Part(writer, of) if of == digest && chunk.offset == writer.written() => {
+                Ok(writer)
+            }
+            Arrived::Broken(of, error) if of == digest && chunk.offset > 0 => Err(error),
+            _ if chunk.offset == 0 => self.staging.begin(digest, None),
+            // A gap: what came before is dropped.
+            _ => Err(StagingError::WrongDigest),
+        };
+        let taken = writer.and_then(|mut writer| writer.write(&chunk.data).map(|()| writer));
+        match taken {
+            Err(error) => Arrived::Broken(digest, error),
+            Ok(writer) if !chunk.last => Arrived::Part(writer, digest),
+            Ok(writer) => match writer.finish() {
+                Ok(staged) => Arrived::Whole(digest, Content::Staged(staged)),
+                Err(error) => Arrived::Broken(digest, error),
+            },
+        }
+    }
+
+    /// The content that a transition needs: what came right before it, or what is staged from an
+    /// earlier run. Content may be missing; it is needed only if the path is not yet as `new`
+    /// says.
+    fn content_for(
+        &self,
+        transition: &Transition,
+        arrived: Arrived<'a>,
+    ) -> Result<Option<Content>, Status> {
+        let Some(Entry::File(file)) = &transition.new else {
+            return Ok(None);
+        };
+        match arrived {
+            Arrived::Whole(digest, content) if digest == file.digest => Ok(Some(content)),
+            Arrived::Broken(digest, error) if digest == file.digest => Err(Status::Failed {
+                problem: error.to_string(),
+                no_space: error.is_no_space(),
+            }),
+            _ if file.size == 0 => Ok(Some(Content::Inline(Bytes::new()))),
+            _ => Ok(self.staging.find(&file.digest).map(Content::Staged)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
