@@ -5,12 +5,15 @@
 //! what a session remembers in SQLite.
 
 pub mod plan;
+pub mod tracked;
 pub mod reconcile;
 pub mod safety;
 pub mod ancestor;
-pub(crate) mod tracked;
 pub mod engine;
 pub mod transfer;
 pub mod report;
 pub mod manifest;
 mod record;
+
+#[cfg(test)]
+mod trees;

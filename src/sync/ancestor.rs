@@ -1,0 +1,140 @@
+//! The last tree that both sides agreed on, and how it moves on after a plan was carried out.
+//!
+//! It changes only to what both sides were seen to hold or what an executor reports it wrote
+//! (invariant I1). A record that lags behind the disks is safe, one that leads destroys data (I2),
+//! so what does not fit is refused rather than forced, and every state it can be in is a valid tree
+//! (I11).
+
+use skync_agent::entry::{Directory, Entry, TreeError, validate_ancestor};
+use skync_agent::path::SyncPath;
+
+use super::plan::{Change, Step};
+use super::tracked::shallow_tracked;
+
+#[cfg(test)]
+mod tests;
+
+/// One change of the ancestor: what is at one path from now on, without children. A directory
+/// keeps the children it has; anything else, and nothing, takes them away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AncestorSet {
+    /// Where.
+    pub path: SyncPath,
+    /// A directory, file or symbolic link; or nothing.
+    pub entry: Option<Entry>,
+}
+
+/// The last tree that both sides agreed on. Always valid.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ancestor {
+    root: Option<Entry>,
+}
+
+impl Ancestor {
+    /// Takes a tree, of a manifest for example.
+    ///
+    /// # Errors
+    /// Refuses what cannot be an ancestor (invariant I11).
+    pub fn from_tree(root: Option<Entry>) -> Result<Self, TreeError> {
+        if let Some(entry) = &root {
+            validate_ancestor(&SyncPath::root(), entry)?;
+        }
+        Ok(Self { root })
+    }
+
+    /// The tree.
+    pub fn root(&self) -> Option<&Entry> {
+        self.root.as_ref()
+    }
+
+    /// Makes one change. False, and nothing changed, if the path's parent is not a directory here,
+    /// or if the entry is of a kind that is never synchronised.
+    ///
+    /// The cost is that of finding the path, and of moving its later siblings if it is new or gone.
+    pub fn set(&mut self, path: &SyncPath, entry: Option<&Entry>) -> bool {
+        let entry = match entry.map(shallow_tracked) {
+            Some(None) => return false,
+            Some(Some(entry)) => Some(entry),
+            None => None,
+        };
+        let Some((parent, name)) = path.split() else {
+            match (&mut self.root, entry) {
+                (Some(place), Some(entry)) => replace(place, entry),
+                (root, entry) => *root = entry,
+            }
+            return true;
+        };
+        let Some(directory) = self.directory_mut(&parent) else {
+            // What is not there has no children either.
+            return entry.is_none();
+        };
+        let at = directory
+            .children
+            .binary_search_by(|(other, _)| other.cmp(&name));
+        match (at, entry) {
+            (Ok(at), Some(entry)) => replace(&mut directory.children[at].1, entry),
+            (Ok(at), None) => drop(directory.children.remove(at)),
+            (Err(at), Some(entry)) => directory.children.insert(at, (name, entry)),
+            (Err(_), None) => {}
+        }
+        true
+    }
+
+    /// Moves on after a plan: takes over what was agreed, then the steps that were applied.
+    ///
+    /// `steps` are those of both sides, each with whether the executor reports that the path now is
+    /// as `new` says. A step that was skipped or failed, or has no report, leaves the old value,
+    /// so a change that was carried out in part is recorded as just that part.
+    ///
+    /// Returns the changes that were made, in order, for the manifest.
+    pub fn advance<'a>(
+        &mut self,
+        agreed: &[Change],
+        steps: impl IntoIterator<Item = (&'a Step, bool)>,
+    ) -> Vec<AncestorSet> {
+        let applied = steps
+            .into_iter()
+            .filter(|(_, applied)| *applied)
+            .map(|(step, _)| step);
+        let agreed = agreed
+            .iter()
+            .map(|change| (&change.path, change.new.as_ref()));
+        let mut made = Vec::new();
+        for (path, entry) in agreed.chain(applied.map(|step| (&step.path, step.new.as_ref()))) {
+            if self.set(path, entry) {
+                let entry = entry.and_then(shallow_tracked);
+                made.push(AncestorSet {
+                    path: path.clone(),
+                    entry,
+                });
+            }
+        }
+        made
+    }
+
+    fn directory_mut(&mut self, path: &SyncPath) -> Option<&mut Directory> {
+        let root = as_directory_mut(self.root.as_mut()?)?;
+        path.names().try_fold(root, |directory, name| {
+            let children = &mut directory.children;
+            let at = children
+                .binary_search_by(|(other, _)| other.as_bytes().cmp(name))
+                .ok()?;
+            as_directory_mut(&mut children[at].1)
+        })
+    }
+}
+
+/// Puts `entry` in place of what is there; a directory that stays one keeps its children.
+fn replace(place: &mut Entry, entry: Entry) {
+    match (place, entry) {
+        (Entry::Directory(old), Entry::Directory(new)) => old.mode = new.mode,
+        (place, entry) => *place = entry,
+    }
+}
+
+fn as_directory_mut(entry: &mut Entry) -> Option<&mut Directory> {
+    match entry {
+        Entry::Directory(directory) => Some(directory),
+        Entry::File(_) | Entry::Symlink(_) | Entry::Untracked | Entry::Problem(_) => None,
+    }
+}
