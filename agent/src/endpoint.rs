@@ -7,15 +7,14 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 
 use crate::disk::{DiskError, Root};
-use crate::entry::{Digest, Entry};
+use crate::entry::{Digest, Directory, Entry, File};
 use crate::path::SyncPath;
 use crate::rules::Rules;
 use crate::scan::{ScanError, Snapshot, StatCache, scan};
 use crate::staging::{Staging, StagingError};
-use crate::transition::{Applier, Outcome, ReadProblem, Step, read_content};
+use crate::transition::{Applier, Chunk, Outcome, ReadProblem, Step, read_content};
 
 /// Why an endpoint cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +92,8 @@ impl Endpoint {
     /// # Errors
     /// If the root itself cannot be read; anything else is a problem inside the tree.
     pub fn scan(&self, cancelled: &AtomicBool) -> Result<Entry, EndpointError> {
-        Ok(self.snapshot(cancelled)?.root)
+        // A root that is missing is an error of the scan, so there is one.
+        Ok(self.snapshot(cancelled)?.root.unwrap_or_else(|| Entry::Directory(Directory::default())))
     }
 
     /// As [`Endpoint::scan`], with what it counted.
@@ -108,23 +108,21 @@ impl Endpoint {
     }
 
     /// Changes the tree; one outcome is reported for each transition.
-    pub fn apply(&self, steps: impl Iterator<Item = Step>, report: &mut impl FnMut(Outcome)) {
+    pub fn apply(&self, steps: impl Iterator<Item = Step>, report: &mut (impl FnMut(Outcome) + Send)) {
         Applier::new(&self.root, &self.staging, &self.cache, threads()).apply(steps, report);
     }
 
-    /// Reads a file's content in chunks; each call of `sink` gets offset, data and whether it is
-    /// the last.
+    /// Reads a file's content in chunks.
     ///
     /// # Errors
     /// If it cannot be read or is not what was expected any more.
     pub fn read(
         &self,
         path: &SyncPath,
-        digest: Digest,
-        size: u64,
-        sink: &mut impl FnMut(u64, Bytes, bool) -> ControlFlow<()>,
+        expected: &File,
+        sink: &mut impl FnMut(Chunk) -> ControlFlow<()>,
     ) -> Result<(), ReadProblem> {
-        read_content(&self.root, path, digest, size, sink)
+        read_content(&self.root, path, expected, sink)
     }
 
     /// Makes what was written survive a power cut (invariant I2).
@@ -132,7 +130,7 @@ impl Endpoint {
     /// # Errors
     /// If the file system could not.
     pub fn sync(&self) -> Result<(), EndpointError> {
-        Ok(self.root.sync()?)
+        Ok(self.root.syncfs()?)
     }
 }
 

@@ -31,6 +31,7 @@ pub mod operation;
 pub mod serve;
 mod service;
 pub mod bridge;
+pub mod own;
 pub mod stop;
 
 /// The wire contract, generated from `proto/skync.proto`.

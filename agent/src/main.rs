@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use skync_agent::{bridge, disk, operation, serve, stop};
+use skync_agent::{bridge, disk, operation, own, serve, stop};
 
 const USAGE: &str = "skync-agent is started by skync, not by hand:
   skync-agent serve --state DIR --lease-ms N [--dial SOCKET] [--socket SOCKET] [--cleanup DIR] [--setsid]
@@ -84,7 +84,7 @@ fn run(verb: &str, arguments: Arguments) -> std::io::Result<()> {
     let missing = |flag: &str| std::io::Error::other(format!("`{flag}` is missing"));
     if verb == "clean" {
         let dir = arguments.dir.ok_or_else(|| missing("--dir"))?;
-        return Ok(disk::remove_tree(&dir)?);
+        return disk::remove_tree(&dir).map_err(std::io::Error::other);
     }
     let state = arguments.state.ok_or_else(|| missing("--state"))?;
     if verb == "stop" {
@@ -114,6 +114,6 @@ fn run(verb: &str, arguments: Arguments) -> std::io::Result<()> {
 fn supervise(descriptor: Option<OsString>) -> std::io::Result<()> {
     let number = descriptor.and_then(|text| text.to_str()?.parse().ok());
     let number = number.ok_or_else(|| std::io::Error::other("no descriptor was given"))?;
-    let control: OwnedFd = disk::inherited(number)?;
+    let control: OwnedFd = own::inherited(number)?;
     operation::supervisor::supervise(control)
 }

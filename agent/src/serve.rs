@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::disk;
+use crate::own;
 use crate::endpoint::Endpoint;
 use crate::handshake;
 use crate::lease::Lease;
@@ -100,9 +101,9 @@ pub async fn serve(options: Options) -> io::Result<()> {
     }
     links.operations.stop_all(LAST_GRACE).await;
     kill_all(rustix::process::getpid(), &[].into(), [].into());
-    let _ = disk::remove_own_file(&socket);
+    let _ = own::remove_file(&socket);
     if let Some(place) = options.cleanup {
-        disk::remove_tree(&place)?;
+        disk::remove_tree(&place).map_err(io::Error::other)?;
     }
     Ok(())
 }
@@ -111,13 +112,13 @@ pub async fn serve(options: Options) -> io::Result<()> {
 fn take_secret(state: &Path) -> io::Result<[u8; 32]> {
     let file = state.join("secret");
     let secret = std::fs::read(&file)?;
-    disk::remove_own_file(&file)?;
+    own::remove_file(&file)?;
     secret.try_into().map_err(|_| io::Error::other("the secret has not 32 bytes"))
 }
 
 /// For `skync-agent stop`, and for drivers that start the agent as a process.
 fn write_pid(state: &Path) -> io::Result<()> {
-    disk::write_own_file(&state.join("agent.pid"), std::process::id().to_string().as_bytes())
+    own::write_file(&state.join("agent.pid"), std::process::id().to_string().as_bytes())
 }
 
 fn info(state: &Path) -> io::Result<AgentInfo> {
@@ -141,7 +142,7 @@ fn replica_id(state: &Path) -> io::Result<Vec<u8>> {
         _ => {
             let mut id = [0; 16];
             getrandom::fill(&mut id).map_err(io::Error::other)?;
-            disk::write_own_file(&file, &id)?;
+            own::write_file(&file, &id)?;
             Ok(id.to_vec())
         }
     }
@@ -149,7 +150,7 @@ fn replica_id(state: &Path) -> io::Result<Vec<u8>> {
 
 fn listen(socket: &Path) -> io::Result<UnixListener> {
     // A socket left by an agent that was killed.
-    let _ = disk::remove_own_file(socket);
+    let _ = own::remove_file(socket);
     let listener = UnixListener::bind(socket)?;
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)

@@ -18,6 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::disk::Root;
+use crate::entry::File;
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::operation::{Operation, OperationError, OperationId};
 use crate::proto::agent_server::Agent;
@@ -103,7 +104,7 @@ impl Agent for Service {
         let previous = self.endpoint().ok();
         let made = tokio::task::spawn_blocking(move || {
             let (root, created) = open_root(&path, request.create)?;
-            let case_insensitive = root.is_case_insensitive();
+            let case_insensitive = root.is_case_insensitive()?;
             // Bad patterns were reported where they were written: on the host.
             let (rules_compiled, _) = Rules::compile(&rules);
             let endpoint =
@@ -355,9 +356,10 @@ fn supply(
                     return;
                 }
             };
-            let read = endpoint.read(&path, digest, file.size, &mut |offset, data, last| {
-                bytes += data.len();
-                chunks.push(wire::chunk_to_wire(digest, offset, data, last));
+            let expected = File { digest, size: file.size, mode: 0, mtime_ns: 0 };
+            let read = endpoint.read(&path, &expected, &mut |chunk| {
+                bytes += chunk.data.len();
+                chunks.push(wire::chunk_to_wire(chunk));
                 if bytes < SUPPLY_BYTES_PER_MESSAGE {
                     return ControlFlow::Continue(());
                 }
@@ -369,8 +371,8 @@ fn supply(
                 }
             });
             if let Err(problem) = read {
-                let empty = wire::chunk_to_wire(digest, 0, bytes::Bytes::new(), true);
-                chunks.push(proto::Chunk { problem: problem.to_string(), ..empty });
+                let (digest, problem) = (digest.0.to_vec(), problem.to_string());
+                chunks.push(proto::Chunk { digest, problem, last: true, ..Default::default() });
             }
             if send.is_closed() {
                 return;

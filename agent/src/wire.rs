@@ -4,13 +4,11 @@
 //! (invariant I7), digests must have their length, trees must be in order. Nothing past this module
 //! sees an unchecked message.
 
-use bytes::Bytes;
-
 use crate::entry::{Digest, Directory, Entry, File};
 use crate::path::{Name, PATH_BYTES_MAX, PathError, SyncPath};
 use crate::proto;
 use crate::rules::{RuleFile, RuleSet};
-use crate::transition::{Outcome, Status, Step, Transition};
+use crate::transition::{Chunk, Outcome, Status, Step, Transition};
 
 /// Most entries of one message of a scan.
 pub const ENTRIES_PER_MESSAGE_MAX: usize = 2000;
@@ -250,9 +248,7 @@ pub fn step_to_wire(step: Step) -> proto::Step {
             expected: Some(entry_to_wire(transition.expected.as_ref())),
             new: Some(entry_to_wire(transition.new.as_ref())),
         }),
-        Step::Chunk { digest, offset, data, last } => {
-            proto::step::Step::Chunk(chunk_to_wire(digest, offset, data, last))
-        }
+        Step::Chunk(chunk) => proto::step::Step::Chunk(chunk_to_wire(chunk)),
     };
     proto::Step { step: Some(step) }
 }
@@ -273,7 +269,8 @@ pub fn step_from_wire(step: proto::Step) -> Result<Step, WireError> {
 }
 
 /// A piece of content, as a message.
-pub fn chunk_to_wire(digest: Digest, offset: u64, data: Bytes, last: bool) -> proto::Chunk {
+pub fn chunk_to_wire(chunk: Chunk) -> proto::Chunk {
+    let Chunk { digest, offset, data, last } = chunk;
     let problem = String::new();
     proto::Chunk { digest: digest.0.to_vec(), offset, data, last, problem }
 }
@@ -287,7 +284,7 @@ pub fn chunk_from_wire(chunk: proto::Chunk) -> Result<Step, WireError> {
         return Err(WireError::Chunk);
     }
     let proto::Chunk { offset, data, last, .. } = chunk;
-    Ok(Step::Chunk { digest: digest(&chunk.digest)?, offset, data, last })
+    Ok(Step::Chunk(Chunk { digest: digest(&chunk.digest)?, offset, data, last }))
 }
 
 /// How a transition ended, as a message.

@@ -1,0 +1,51 @@
+//! The agent's own few files and descriptors: nothing here is synchronised.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "every path here is in the agent's own state directory"
+)]
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+/// Writes a file of the agent's own, for its owner alone.
+///
+/// # Errors
+/// What the system says.
+pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let temporary = path.with_extension("new");
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    std::fs::rename(&temporary, path)
+}
+
+/// Removes a file of the agent's own; one that is gone already is no error.
+///
+/// # Errors
+/// What the system says.
+pub fn remove_file(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Takes a descriptor that the parent left open for this process.
+///
+/// # Errors
+/// If it is one of the standard streams, or not open.
+#[expect(unsafe_code, reason = "the one descriptor that comes by number")]
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if number <= 2 || !Path::new(&format!("/proc/self/fd/{number}")).exists() {
+        return Err(io::Error::other(format!("descriptor {number} was not passed on")));
+    }
+    // SAFETY: the descriptor is open (checked above), and this is called once, first thing in
+    // `main`, before anything else could have opened or taken it.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+    // What this process starts must not have it too.
+    rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(descriptor)
+}
