@@ -83,11 +83,7 @@ impl Root {
             Err(error) => return Err(error),
         }
         std::fs::create_dir_all(path).map_err(|e| {
-            DiskError::at(
-                "make the root",
-                path,
-                Errno::from_io_error(&e).unwrap_or(Errno::IO),
-            )
+            DiskError::at("make the root", path, Errno::from_io_error(&e).unwrap_or(Errno::IO))
         })?;
         Ok((Self::open(path)?, true))
     }
@@ -163,11 +159,7 @@ impl Root {
         if !self.has_openat2 {
             return self.walk_below(path, flags);
         }
-        let target = if path.is_root() {
-            Path::new(".")
-        } else {
-            path.as_path()
-        };
+        let target = if path.is_root() { Path::new(".") } else { path.as_path() };
         let mut tries = 0;
         loop {
             match rustix::fs::openat2(&self.fd, target, flags, Mode::empty(), resolve_flags()) {
@@ -232,9 +224,7 @@ impl Root {
                 return Ok(false);
             }
             if let Ok(original) = directory.stat(name) {
-                return Ok(directory
-                    .stat(&flipped)
-                    .is_ok_and(|m| m.is_same_object(&original)));
+                return Ok(directory.stat(&flipped).is_ok_and(|m| m.is_same_object(&original)));
             }
         }
         Ok(self.own_name_is_case_insensitive())
@@ -242,10 +232,7 @@ impl Root {
 
     fn own_name_is_case_insensitive(&self) -> bool {
         use std::os::unix::ffi::OsStrExt;
-        let name = self
-            .path
-            .file_name()
-            .and_then(|n| Name::parse(n.as_bytes()).ok());
+        let name = self.path.file_name().and_then(|n| Name::parse(n.as_bytes()).ok());
         let Some(flipped) = name.as_ref().and_then(flip_case) else {
             return false;
         };
@@ -271,20 +258,14 @@ fn resolve_flags() -> ResolveFlags {
 }
 
 fn flip_case(name: &Name) -> Option<Name> {
-    let flipped: Vec<u8> = name
-        .as_bytes()
-        .iter()
-        .map(|b| {
-            if b.is_ascii_lowercase() {
-                b.to_ascii_uppercase()
-            } else {
-                b.to_ascii_lowercase()
-            }
-        })
-        .collect();
-    (flipped != name.as_bytes())
-        .then(|| Name::parse(&flipped).ok())
-        .flatten()
+    let flipped: Vec<u8> =
+        name.as_bytes()
+            .iter()
+            .map(|b| {
+                if b.is_ascii_lowercase() { b.to_ascii_uppercase() } else { b.to_ascii_lowercase() }
+            })
+            .collect();
+    (flipped != name.as_bytes()).then(|| Name::parse(&flipped).ok()).flatten()
 }
 
 /// The process's umask. `/proc` tells it without a side effect; without `/proc` it has to be set
@@ -317,11 +298,7 @@ pub fn remove_tree(path: &Path) -> Result<(), DiskError> {
     };
     use std::os::unix::ffi::OsStrExt;
     let name = Name::parse(name.as_bytes()).map_err(|_| fail(Errno::INVAL))?;
-    let parent = if parent.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        parent
-    };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     match DirFd::open(parent) {
         Ok(directory) => remove_below(&directory, &name).map_err(fail),
         Err(Errno::NOENT) => Ok(()),

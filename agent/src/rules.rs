@@ -123,14 +123,7 @@ impl RuleSet {
             add(file.directory.as_bytes());
         }
         let version = Digest(*hasher.finalize().as_bytes());
-        Self {
-            version,
-            defaults,
-            gitignore,
-            profile,
-            skyncignore,
-            command_line,
-        }
+        Self { version, defaults, gitignore, profile, skyncignore, command_line }
     }
 
     /// The built-in patterns and nothing else.
@@ -182,11 +175,8 @@ impl Rules {
 
     /// The rules as they hold in the root.
     pub fn root(&self) -> DirectoryRules {
-        let empty = DirectoryRules {
-            gitignore: [].into(),
-            skyncignore: [].into(),
-            conditional_on: 0,
-        };
+        let empty =
+            DirectoryRules { gitignore: [].into(), skyncignore: [].into(), conditional_on: 0 };
         self.child(&empty, &SyncPath::root())
     }
 
@@ -198,16 +188,8 @@ impl Rules {
             match files.get(path) {
                 None => Arc::clone(inherited),
                 Some(own) => {
-                    let cut = if path.is_root() {
-                        0
-                    } else {
-                        path.as_bytes().len() + 1
-                    };
-                    inherited
-                        .iter()
-                        .cloned()
-                        .chain([(cut, Arc::clone(own))])
-                        .collect()
+                    let cut = if path.is_root() { 0 } else { path.as_bytes().len() + 1 };
+                    inherited.iter().cloned().chain([(cut, Arc::clone(own))]).collect()
                 }
             }
         };
@@ -247,10 +229,7 @@ impl Rules {
         };
         let whole = |patterns: &Option<Gitignore>| judge(patterns.as_ref()?, 0);
         let nested = |files: &[(usize, Arc<Gitignore>)]| {
-            files
-                .iter()
-                .rev()
-                .find_map(|(cut, patterns)| judge(patterns, *cut))
+            files.iter().rev().find_map(|(cut, patterns)| judge(patterns, *cut))
         };
         let conditional = || {
             let on = |at: &usize| rules.conditional_on & (1 << at) != 0;
@@ -318,8 +297,7 @@ impl Rules {
         let mut rules = rules.clone();
         self.with_names(&mut rules, |name| {
             trees[1..].iter().flatten().any(|tree| {
-                tree.as_directory()
-                    .is_some_and(|directory| directory.child(name).is_some())
+                tree.as_directory().is_some_and(|directory| directory.child(name).is_some())
             })
         });
         if rules.conditional_on != 0 {
@@ -330,10 +308,7 @@ impl Rules {
         let mut names: Vec<Name> = Vec::new();
         for tree in trees.iter().flatten() {
             if let Some(directory) = tree.as_directory() {
-                let below = directory
-                    .children
-                    .iter()
-                    .filter(|(_, e)| e.as_directory().is_some());
+                let below = directory.children.iter().filter(|(_, e)| e.as_directory().is_some());
                 names.extend(below.map(|(name, _)| name.clone()));
             }
         }
@@ -341,9 +316,7 @@ impl Rules {
         names.dedup();
         for name in names {
             let below = path.join(&name);
-            let mut children = trees
-                .each_mut()
-                .map(|tree| child_mut(tree.as_deref_mut()?, &name));
+            let mut children = trees.each_mut().map(|tree| child_mut(tree.as_deref_mut()?, &name));
             self.agree_in(&self.child(&rules, &below), &below, &mut children);
         }
     }
@@ -367,10 +340,7 @@ fn child_mut<'a>(tree: &'a mut Entry, name: &Name) -> Option<&'a mut Entry> {
     let Entry::Directory(directory) = tree else {
         return None;
     };
-    let at = directory
-        .children
-        .binary_search_by(|(other, _)| other.cmp(name))
-        .ok()?;
+    let at = directory.children.binary_search_by(|(other, _)| other.cmp(name)).ok()?;
     Some(&mut directory.children[at].1)
 }
 

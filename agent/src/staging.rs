@@ -155,15 +155,7 @@ impl Staging {
             .create_file(&name, 0o600)
             .map_err(|errno| staging_error("make a file in", errno))?;
         let hasher = Box::new(blake3::Hasher::new());
-        Ok(Writer {
-            staging: self,
-            name: Some(name),
-            file,
-            hasher,
-            digest,
-            size,
-            written: 0,
-        })
+        Ok(Writer { staging: self, name: Some(name), file, hasher, digest, size, written: 0 })
     }
 
     /// Says whether whole content of that digest is here. Content of an earlier run is read and
@@ -173,12 +165,7 @@ impl Staging {
             return true;
         }
         let name = blob_name(digest);
-        match digest_of(
-            &self.directory,
-            &name,
-            &mut Vec::new(),
-            &AtomicBool::new(false),
-        ) {
+        match digest_of(&self.directory, &name, &mut Vec::new(), &AtomicBool::new(false)) {
             Ok((_, record)) if record.digest == *digest => {
                 lock(&self.checked).insert(*digest);
                 true
@@ -194,14 +181,8 @@ impl Staging {
 
     /// The content of that digest, if it is here, see [`Staging::has`].
     pub fn find(&self, digest: &Digest) -> Option<Staged> {
-        let size = self
-            .has(digest)
-            .then(|| self.directory.stat(&blob_name(digest)).ok())??
-            .size;
-        Some(Staged {
-            digest: *digest,
-            size,
-        })
+        let size = self.has(digest).then(|| self.directory.stat(&blob_name(digest)).ok())??.size;
+        Some(Staged { digest: *digest, size })
     }
 
     /// Whether content has to be written beside its destination.
@@ -238,8 +219,7 @@ impl Staging {
     /// mode and be renamed into place.
     pub(crate) fn take(&self, staged: &Staged) -> Result<Name, Errno> {
         let name = self.temp_name();
-        self.directory
-            .rename_over(&blob_name(&staged.digest), &self.directory, &name)?;
+        self.directory.rename_over(&blob_name(&staged.digest), &self.directory, &name)?;
         lock(&self.checked).remove(&staged.digest);
         Ok(name)
     }
@@ -292,10 +272,7 @@ impl Writer<'_> {
             return Err(StagingError::TooLong(size));
         }
         self.file.write_all(data).map_err(|error| {
-            staging_error(
-                "write to",
-                Errno::from_io_error(&error).unwrap_or(Errno::IO),
-            )
+            staging_error("write to", Errno::from_io_error(&error).unwrap_or(Errno::IO))
         })?;
         self.hasher.update(data);
         self.written = written;
@@ -313,10 +290,7 @@ impl Writer<'_> {
     /// Another size or hash than announced; nothing is kept then.
     pub fn finish(mut self) -> Result<Staged, StagingError> {
         if let Some(expected) = self.size.filter(|size| *size != self.written) {
-            return Err(StagingError::TooShort {
-                expected,
-                actual: self.written,
-            });
+            return Err(StagingError::TooShort { expected, actual: self.written });
         }
         if *self.hasher.finalize().as_bytes() != self.digest.0 {
             return Err(StagingError::WrongDigest);
@@ -329,10 +303,7 @@ impl Writer<'_> {
             self.name = None;
         }
         lock(&self.staging.checked).insert(self.digest);
-        Ok(Staged {
-            digest: self.digest,
-            size: self.written,
-        })
+        Ok(Staged { digest: self.digest, size: self.written })
     }
 }
 

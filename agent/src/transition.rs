@@ -124,12 +124,7 @@ impl<'a> Applier<'a> {
         cache: &'a Mutex<StatCache>,
         writers: usize,
     ) -> Self {
-        Self {
-            root,
-            staging,
-            cache,
-            writers: writers.max(1),
-        }
+        Self { root, staging, cache, writers: writers.max(1) }
     }
 
     /// Applies all steps and blocks until the last is done. Each transition is reported once, from
@@ -139,11 +134,7 @@ impl<'a> Applier<'a> {
         let report = |index, status| {
             (report.lock().unwrap_or_else(PoisonError::into_inner))(Outcome { index, status });
         };
-        let change = change::Change {
-            root: self.root,
-            staging: self.staging,
-            cache: self.cache,
-        };
+        let change = change::Change { root: self.root, staging: self.staging, cache: self.cache };
         let work = |job: workers::Job| {
             let status = change.apply(&job.transition, job.content);
             report(job.index, status);
@@ -160,18 +151,13 @@ impl<'a> Applier<'a> {
                     Step::Transition(transition) => transition,
                 };
                 workers.wait_for(&transition);
-                match self.content_for(
-                    &transition,
-                    std::mem::replace(&mut arrived, Arrived::Nothing),
-                ) {
+                match self
+                    .content_for(&transition, std::mem::replace(&mut arrived, Arrived::Nothing))
+                {
                     Err(status) => report(index, status),
                     Ok(Some(Content::Inline(data))) => {
                         let content = Some(Content::Inline(data));
-                        workers.send(workers::Job {
-                            index,
-                            transition,
-                            content,
-                        });
+                        workers.send(workers::Job { index, transition, content });
                     }
                     Ok(content) => report(index, change.apply(&transition, content)),
                 }
@@ -218,10 +204,9 @@ impl<'a> Applier<'a> {
         };
         match arrived {
             Arrived::Whole(digest, content) if digest == file.digest => Ok(Some(content)),
-            Arrived::Broken(digest, error) if digest == file.digest => Err(Status::Failed {
-                problem: error.to_string(),
-                no_space: error.is_no_space(),
-            }),
+            Arrived::Broken(digest, error) if digest == file.digest => {
+                Err(Status::Failed { problem: error.to_string(), no_space: error.is_no_space() })
+            }
             _ if file.size == 0 => Ok(Some(Content::Inline(Bytes::new()))),
             _ => Ok(self.staging.find(&file.digest).map(Content::Staged)),
         }

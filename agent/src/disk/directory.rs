@@ -274,21 +274,12 @@ pub(crate) fn set_mode(file: &File, mode: u16) -> Result<(), Errno> {
 /// # Errors
 /// What the system says.
 pub(crate) fn set_mtime(file: &File, mtime_ns: i64) -> Result<(), Errno> {
-    let omit = Timespec {
-        tv_sec: 0,
-        tv_nsec: UTIME_OMIT as _,
-    };
+    let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT as _ };
     let time = Timespec {
         tv_sec: mtime_ns.div_euclid(1_000_000_000),
         tv_nsec: mtime_ns.rem_euclid(1_000_000_000) as _,
     };
-    rustix::fs::futimens(
-        file,
-        &Timestamps {
-            last_access: omit,
-            last_modification: time,
-        },
-    )
+    rustix::fs::futimens(file, &Timestamps { last_access: omit, last_modification: time })
 }
 
 fn mode_bits(mode: u16) -> Mode {

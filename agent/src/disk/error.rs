@@ -35,20 +35,12 @@ pub struct DiskError {
 impl DiskError {
     /// An error at a path below a root; `action` is a verb: `open`, `write`.
     pub fn new(action: &'static str, path: &SyncPath, errno: Errno) -> Self {
-        Self {
-            action,
-            path: path.to_string(),
-            errno,
-        }
+        Self { action, path: path.to_string(), errno }
     }
 
     /// An error at a path of the system.
     pub fn at(action: &'static str, path: &Path, errno: Errno) -> Self {
-        Self {
-            action,
-            path: path.display().to_string(),
-            errno,
-        }
+        Self { action, path: path.display().to_string(), errno }
     }
 
     /// What a caller branches on.

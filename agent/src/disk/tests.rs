@@ -22,12 +22,7 @@ fn a_root_that_is_missing_or_no_directory_is_told_apart() {
     File::create(&file).expect("a file");
     let error = Root::open(&file).expect_err("it is a file");
     assert_eq!(error.kind(), DiskErrorKind::NotADirectory);
-    assert!(
-        error
-            .to_string()
-            .contains("a part of the path is not a directory"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("a part of the path is not a directory"), "{error}");
 }
 
 #[test]
@@ -48,21 +43,15 @@ fn a_symbolic_link_on_the_way_or_at_the_end_is_refused() {
     symlink("../secret", inside.join("link")).expect("a link");
     symlink("a", inside.join("inner")).expect("a link");
     for root in roots(&inside) {
-        root.open_directory(&path("a/b"))
-            .expect("no link on the way");
+        root.open_directory(&path("a/b")).expect("no link on the way");
         for bad in ["link", "link/b", "inner", "inner/b"] {
             root.open_directory(&path(bad)).expect_err(bad);
         }
-        root.open_file(&path("link/b/file"))
-            .expect_err("it leads outside");
-        root.parent_of(&path("link/b/new"))
-            .expect_err("it leads outside");
-        root.parent_of(&path("link/new"))
-            .expect_err("it leads outside");
-        root.parent_of(&path("link"))
-            .expect("the link itself may be changed");
-        root.parent_of(&SyncPath::root())
-            .expect_err("the root has no parent");
+        root.open_file(&path("link/b/file")).expect_err("it leads outside");
+        root.parent_of(&path("link/b/new")).expect_err("it leads outside");
+        root.parent_of(&path("link/new")).expect_err("it leads outside");
+        root.parent_of(&path("link")).expect("the link itself may be changed");
+        root.parent_of(&SyncPath::root()).expect_err("the root has no parent");
     }
 }
 
@@ -71,14 +60,9 @@ fn a_root_that_was_replaced_is_noticed() {
     let outside = tempfile::tempdir().expect("a directory");
     let (root, _) = Root::create(&outside.path().join("root")).expect("a root");
     root.check_in_place().expect("it is there");
-    let (parent, name) = (
-        DirFd::open(outside.path()).expect("open"),
-        Name::parse(b"root"),
-    );
+    let (parent, name) = (DirFd::open(outside.path()).expect("open"), Name::parse(b"root"));
     let name = name.expect("a name");
-    parent
-        .rename_new(&name, &parent, &Name::parse(b"moved").expect("a name"))
-        .expect("moved");
+    parent.rename_new(&name, &parent, &Name::parse(b"moved").expect("a name")).expect("moved");
     let error = root.check_in_place().expect_err("it is gone");
     assert_eq!(error.kind(), DiskErrorKind::Missing);
     parent.make_directory(&name, 0o755).expect("another");
@@ -123,8 +107,5 @@ fn a_file_system_that_minds_case_is_seen_as_such() {
 fn a_full_disk_is_recognised_and_worded() {
     let error = DiskError::new("write", &path("a"), Errno::DQUOT);
     assert!(error.is_no_space());
-    assert_eq!(
-        error.to_string(),
-        "cannot write `a`: the disk quota is used up"
-    );
+    assert_eq!(error.to_string(), "cannot write `a`: the disk quota is used up");
 }

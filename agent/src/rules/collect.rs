@@ -87,11 +87,8 @@ impl Walk {
             return Ok(());
         };
         names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        let has = |wanted: &[u8]| {
-            names
-                .binary_search_by(|(name, _)| name.as_bytes().cmp(wanted))
-                .is_ok()
-        };
+        let has =
+            |wanted: &[u8]| names.binary_search_by(|(name, _)| name.as_bytes().cmp(wanted)).is_ok();
         // These problems are told of when the set is compiled for use.
         let mut problems = Vec::new();
         if self.gitignore
@@ -139,25 +136,17 @@ fn read_rule_file(
     };
     let whole = path.join(&name);
     let fail = |errno| DiskError::new("read", &whole, errno);
-    if !directory
-        .stat(&name)
-        .is_ok_and(|meta| meta.kind == Kind::File)
-    {
+    if !directory.stat(&name).is_ok_and(|meta| meta.kind == Kind::File) {
         return Ok(None);
     }
     let file = directory.open_file(&name).map_err(fail)?;
     let mut bytes = Vec::new();
-    file.take(RULE_FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| {
-            fail(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
-        })?;
+    file.take(RULE_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| {
+        fail(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
+    })?;
     if bytes.len() as u64 > RULE_FILE_BYTES_MAX {
         return Err(CollectError::TooLarge(whole));
     }
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Some(RuleFile {
-        directory: path.clone(),
-        text,
-    }))
+    Ok(Some(RuleFile { directory: path.clone(), text }))
 }

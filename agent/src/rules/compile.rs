@@ -27,23 +27,12 @@ impl Rules {
     /// Compiles a set. A bad pattern is left out and told of; the others hold.
     pub fn compile(set: &RuleSet) -> (Self, Vec<RuleProblem>) {
         let mut problems = Vec::new();
-        let (conditional, defaults): (Vec<_>, Vec<_>) = set
-            .defaults
-            .iter()
-            .map(String::as_str)
-            .partition(|line| line.contains(" beside "));
+        let (conditional, defaults): (Vec<_>, Vec<_>) =
+            set.defaults.iter().map(String::as_str).partition(|line| line.contains(" beside "));
         let mut rules = Self {
             version: Some(set.version),
-            defaults: Some(patterns(
-                defaults,
-                &named("the built-in patterns"),
-                &mut problems,
-            )),
-            profile: Some(patterns(
-                lines(&set.profile),
-                &named("the profile"),
-                &mut problems,
-            )),
+            defaults: Some(patterns(defaults, &named("the built-in patterns"), &mut problems)),
+            profile: Some(patterns(lines(&set.profile), &named("the profile"), &mut problems)),
             command_line: Some(patterns(
                 lines(&set.command_line),
                 &named("the command line"),
@@ -85,10 +74,7 @@ impl Rules {
             }
             self.conditional.push(Conditional {
                 pattern: patterns([pattern], &origin, problems),
-                beside: beside
-                    .split_whitespace()
-                    .map(|name| name.as_bytes().to_vec())
-                    .collect(),
+                beside: beside.split_whitespace().map(|name| name.as_bytes().to_vec()).collect(),
             });
         }
     }
@@ -100,10 +86,8 @@ fn add_file(
     name: &str,
     problems: &mut Vec<RuleProblem>,
 ) {
-    let path = Name::parse(name.as_bytes()).map_or_else(
-        |_| name.to_owned(),
-        |name| file.directory.join(&name).to_string(),
-    );
+    let path = Name::parse(name.as_bytes())
+        .map_or_else(|_| name.to_owned(), |name| file.directory.join(&name).to_string());
     let origin = move |line: usize| format!("{path}:{}", line + 1);
     let text = file.text.strip_prefix('\u{feff}').unwrap_or(&file.text);
     let compiled = patterns(text.lines(), &origin, problems);
@@ -130,20 +114,13 @@ fn patterns<'a>(
     builder.allow_unclosed_class(false);
     for (at, line) in lines.into_iter().enumerate() {
         let added = check(line).and_then(|()| {
-            builder
-                .add_line(None, &literal_braces(line))
-                .map(|_| ())
-                .map_err(|error| match error {
-                    ignore::Error::Glob { err, .. } => err,
-                    other => other.to_string(),
-                })
+            builder.add_line(None, &literal_braces(line)).map(|_| ()).map_err(|error| match error {
+                ignore::Error::Glob { err, .. } => err,
+                other => other.to_string(),
+            })
         });
         if let Err(reason) = added {
-            problems.push(RuleProblem {
-                origin: origin(at),
-                pattern: line.to_owned(),
-                reason,
-            });
+            problems.push(RuleProblem { origin: origin(at), pattern: line.to_owned(), reason });
         }
     }
     builder.build().unwrap_or_else(|error| {

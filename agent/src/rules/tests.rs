@@ -20,13 +20,8 @@ fn compiled(set: &RuleSet) -> Rules {
 
 fn put(root: &Path, name: &str, content: &str) {
     let whole = root.join(name);
-    DirBuilder::new()
-        .recursive(true)
-        .create(whole.parent().expect("a parent"))
-        .expect("made");
-    File::create(whole)
-        .and_then(|mut f| f.write_all(content.as_bytes()))
-        .expect("written");
+    DirBuilder::new().recursive(true).create(whole.parent().expect("a parent")).expect("made");
+    File::create(whole).and_then(|mut f| f.write_all(content.as_bytes())).expect("written");
 }
 
 /// Judges a path in a tree where only the named files are.
@@ -81,17 +76,8 @@ fn target_is_left_out_only_beside_a_manifest() {
     assert!(!excluded(&rules, &["Cargo.toml"], "a/target/"));
     assert!(!excluded(&rules, &["Cargo.toml"], "target"));
     let set = RuleSet::of_defaults();
-    let set = RuleSet::new(
-        set.defaults,
-        vec![],
-        vec!["!target/".into()],
-        vec![],
-        vec![],
-    );
-    assert!(
-        !excluded(&compiled(&set), &["Cargo.toml"], "target/x"),
-        "the profile is stronger"
-    );
+    let set = RuleSet::new(set.defaults, vec![], vec!["!target/".into()], vec![], vec![]);
+    assert!(!excluded(&compiled(&set), &["Cargo.toml"], "target/x"), "the profile is stronger");
 }
 
 #[test]
@@ -140,16 +126,10 @@ fn nothing_below_an_excluded_directory_or_of_our_own_comes_back() {
 
 #[test]
 fn a_bad_pattern_is_told_of_and_the_others_hold() {
-    let file = RuleFile {
-        directory: path("src"),
-        text: "\u{feff}*.x\na[\n[[:alpha:]]\n".into(),
-    };
+    let file = RuleFile { directory: path("src"), text: "\u{feff}*.x\na[\n[[:alpha:]]\n".into() };
     let set = RuleSet::new(vec![], vec![], vec!["b[".into()], vec![file], vec![]);
     let (rules, problems) = Rules::compile(&set);
-    let told: Vec<_> = problems
-        .iter()
-        .map(|p| (p.origin.as_str(), p.pattern.as_str()))
-        .collect();
+    let told: Vec<_> = problems.iter().map(|p| (p.origin.as_str(), p.pattern.as_str())).collect();
     assert_eq!(
         told,
         [
@@ -164,10 +144,7 @@ fn a_bad_pattern_is_told_of_and_the_others_hold() {
 #[test]
 fn every_field_counts_in_the_version() {
     let file = |directory: &str, text: &str| {
-        vec![RuleFile {
-            directory: path(directory),
-            text: text.to_owned(),
-        }]
+        vec![RuleFile { directory: path(directory), text: text.to_owned() }]
     };
     let one = |text: &str| vec![text.to_owned()];
     let sets = [
@@ -217,23 +194,14 @@ fn tree(children: Vec<(&str, Entry)>) -> Entry {
         .map(|(name, entry)| (Name::parse(name.as_bytes()).expect("a name"), entry))
         .collect();
     children.sort_by(|a, b| a.0.cmp(&b.0));
-    Entry::Directory(Directory {
-        mode: 0o755,
-        only_excluded: false,
-        children,
-    })
+    Entry::Directory(Directory { mode: 0o755, only_excluded: false, children })
 }
 
 #[test]
 fn a_manifest_on_one_side_takes_target_out_of_all_trees() {
     let rules = compiled(&RuleSet::of_defaults());
     let file = || Entry::Symlink((*b"x").into());
-    let with = || {
-        tree(vec![(
-            "p",
-            tree(vec![("target", tree(vec![("a", file())]))]),
-        )])
-    };
+    let with = || tree(vec![("p", tree(vec![("target", tree(vec![("a", file())]))]))]);
     let (mut ancestor, mut host) = (with(), with());
     // The sandbox has made a Cargo.toml and so leaves its own `target` out of its scan.
     let mut sandbox = tree(vec![("p", tree(vec![("Cargo.toml", file())]))]);
@@ -244,10 +212,7 @@ fn a_manifest_on_one_side_takes_target_out_of_all_trees() {
     }
     let (mut host, mut sandbox) = (with(), with());
     rules.agree(None, &mut host, &mut sandbox);
-    assert!(
-        host.find(&path("p/target/a")).is_some(),
-        "there is no manifest"
-    );
+    assert!(host.find(&path("p/target/a")).is_some(), "there is no manifest");
 }
 
 /// A small generator, so that a failure is repeated from its seed.
@@ -266,9 +231,8 @@ impl Random {
     }
 }
 
-const NAMES: &[&str] = &[
-    "a", "b", "ab", "a.b", "x.log", "build", "da ta", "{a,b}", "#h", "!i", "A",
-];
+const NAMES: &[&str] =
+    &["a", "b", "ab", "a.b", "x.log", "build", "da ta", "{a,b}", "#h", "!i", "A"];
 const PIECES: &[&str] = &[
     "a", "b", "ab", "*", "*.log", "a*", "?", "[ab]", "[!a]", "[^b]", "build", "**", "da ta",
     "{a,b}", "\\#h", "\\!i", "a.b", "x.*", "*b", "\\a",
@@ -306,16 +270,10 @@ fn git_ignored(root: &Path, paths: &[String]) -> BTreeSet<String> {
     let asked = paths.join("\0") + "\0";
     let feeder = std::thread::spawn(move || stdin.write_all(asked.as_bytes()));
     let output = git.wait_with_output().expect("git ends");
-    feeder
-        .join()
-        .expect("the feeder ends")
-        .expect("git read all");
+    feeder.join().expect("the feeder ends").expect("git read all");
     assert!(matches!(output.status.code(), Some(0 | 1)), "git failed");
     let said = String::from_utf8(output.stdout).expect("UTF-8");
-    said.split('\0')
-        .filter(|p| !p.is_empty())
-        .map(str::to_owned)
-        .collect()
+    said.split('\0').filter(|p| !p.is_empty()).map(str::to_owned).collect()
 }
 
 #[test]
@@ -323,10 +281,7 @@ fn git_check_ignore_agrees_on_generated_patterns_and_paths() {
     for seed in 1..=60_u64 {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let outside = tempfile::tempdir().expect("a directory");
-        let init = Command::new("git")
-            .args(["init", "-q"])
-            .current_dir(outside.path())
-            .status();
+        let init = Command::new("git").args(["init", "-q"]).current_dir(outside.path()).status();
         assert!(init.expect("git is installed").success());
         let mut paths = BTreeSet::new();
         for _ in 0..60 {
@@ -336,11 +291,7 @@ fn git_check_ignore_agrees_on_generated_patterns_and_paths() {
         // A path is a directory if another is below it: leave those out that would be both.
         for text in &paths {
             let is_directory = paths.iter().any(|p| p.starts_with(&format!("{text}/")));
-            let made = if is_directory {
-                format!("{text}/.keep")
-            } else {
-                text.clone()
-            };
+            let made = if is_directory { format!("{text}/.keep") } else { text.clone() };
             put(outside.path(), &made, "");
         }
         let mut rule_files = Vec::new();
@@ -348,15 +299,10 @@ fn git_check_ignore_agrees_on_generated_patterns_and_paths() {
             if !directory.is_empty() && !outside.path().join(directory).is_dir() {
                 continue;
             }
-            let lines: Vec<_> = (0..1 + random.below(5))
-                .map(|_| pattern(&mut random))
-                .collect();
+            let lines: Vec<_> = (0..1 + random.below(5)).map(|_| pattern(&mut random)).collect();
             let text = lines.join("\n") + "\n";
             put(&outside.path().join(directory), ".gitignore", &text);
-            rule_files.push(RuleFile {
-                directory: path(directory),
-                text,
-            });
+            rule_files.push(RuleFile { directory: path(directory), text });
         }
         let set = RuleSet::new(vec![], rule_files.clone(), vec![], vec![], vec![]);
         let rules = compiled(&set);

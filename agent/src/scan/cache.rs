@@ -51,10 +51,7 @@ impl FileRecord {
             && self.mtime_ns == meta.mtime_ns
             && self.ctime_ns == meta.ctime_ns
             && self.inode == meta.inode
-            && self
-                .recorded_ns
-                .saturating_sub(self.mtime_ns.max(self.ctime_ns))
-                >= RACY_NS
+            && self.recorded_ns.saturating_sub(self.mtime_ns.max(self.ctime_ns)) >= RACY_NS
     }
 }
 
@@ -70,9 +67,7 @@ impl StatCache {
     /// All records, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (SyncPath, &FileRecord)> {
         self.groups.iter().flat_map(|(directory, group)| {
-            group
-                .iter()
-                .map(move |(name, record)| (directory.join(name), record))
+            group.iter().map(move |(name, record)| (directory.join(name), record))
         })
     }
 
@@ -103,10 +98,7 @@ impl StatCache {
     pub fn remove(&mut self, path: &SyncPath) -> Option<FileRecord> {
         let (directory, name) = path.split()?;
         let group = self.groups.get_mut(&directory)?;
-        group
-            .contains_key(&name)
-            .then(|| Arc::make_mut(group).remove(&name))
-            .flatten()
+        group.contains_key(&name).then(|| Arc::make_mut(group).remove(&name)).flatten()
     }
 
     /// What to write and what to delete to make a stored copy of `old` equal to this one.
@@ -119,9 +111,7 @@ impl StatCache {
             if Arc::ptr_eq(group, before) {
                 continue;
             }
-            let changed = group
-                .iter()
-                .filter(|(name, record)| before.get(*name) != Some(record));
+            let changed = group.iter().filter(|(name, record)| before.get(*name) != Some(record));
             upserts.extend(changed.map(|(name, record)| (directory.join(name), *record)));
             let gone = before.keys().filter(|name| !group.contains_key(*name));
             removals.extend(gone.map(|name| directory.join(name)));

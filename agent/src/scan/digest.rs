@@ -61,9 +61,7 @@ pub(crate) fn digest_of(
         if before.kind != Kind::File {
             return Err(DigestError::NotAFile);
         }
-        let needed = usize::try_from(before.size)
-            .unwrap_or(usize::MAX)
-            .clamp(1, READ_WINDOW_BYTES);
+        let needed = usize::try_from(before.size).unwrap_or(usize::MAX).clamp(1, READ_WINDOW_BYTES);
         if window.len() < needed {
             window.resize(needed, 0);
         }
@@ -91,9 +89,7 @@ fn read_all(
         if cancelled.load(Ordering::Relaxed) {
             return Err(DigestError::Cancelled);
         }
-        let wanted = usize::try_from(left)
-            .unwrap_or(usize::MAX)
-            .min(window.len());
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(window.len());
         match file.read(&mut window[..wanted]) {
             Ok(0) => return Ok(None),
             Ok(count) => {
@@ -112,7 +108,5 @@ fn read_all(
 /// The time by the clock that file systems use.
 pub(crate) fn now_ns() -> i64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    now.tv_sec
-        .saturating_mul(RACY_NS)
-        .saturating_add(now.tv_nsec as i64)
+    now.tv_sec.saturating_mul(RACY_NS).saturating_add(now.tv_nsec as i64)
 }

@@ -1,7 +1,4 @@
-#![expect(
-    clippy::disallowed_methods,
-    reason = "tests make and change the trees they scan"
-)]
+#![expect(clippy::disallowed_methods, reason = "tests make and change the trees they scan")]
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -53,16 +50,11 @@ fn scanned(root: &Path) -> Snapshot {
 }
 
 fn find<'a>(snapshot: &'a Snapshot, text: &str) -> Option<&'a Entry> {
-    snapshot
-        .root
-        .as_ref()
-        .and_then(|root| root.find(&path(text)))
+    snapshot.root.as_ref().and_then(|root| root.find(&path(text)))
 }
 
 fn directory<'a>(snapshot: &'a Snapshot, text: &str) -> &'a Directory {
-    find(snapshot, text)
-        .and_then(Entry::as_directory)
-        .expect("a directory")
+    find(snapshot, text).and_then(Entry::as_directory).expect("a directory")
 }
 
 #[test]
@@ -84,29 +76,16 @@ fn everything_that_can_be_there_is_seen_as_what_it_is() {
     put(root, "venv/x", b"excluded");
     let snapshot = scanned(root);
     assert_eq!(snapshot.problems, []);
-    assert_eq!(
-        (snapshot.files, snapshot.hashed_files, snapshot.excluded),
-        (5, 5, 1)
-    );
+    assert_eq!((snapshot.files, snapshot.hashed_files, snapshot.excluded), (5, 5, 1));
     assert_eq!(snapshot.bytes, large.len() as u64 + 6 + 7 + 1);
     assert_eq!(snapshot.temporaries, [path(".skync-tmp-1")]);
-    let file = |text: &str| {
-        find(&snapshot, text)
-            .and_then(Entry::as_file)
-            .expect("a file")
-    };
+    let file = |text: &str| find(&snapshot, text).and_then(Entry::as_file).expect("a file");
     assert_eq!(file("dir/large").digest, Digest::of(&large));
     assert_eq!(file("empty").digest, Digest::of(b""));
     assert_eq!(file("empty").mode, 0o755, "nine bits");
     assert_eq!(file("dir/new\nline").size, 7);
-    assert_eq!(
-        find(&snapshot, "link"),
-        Some(&Entry::Symlink((*b"../nowhere").into()))
-    );
-    assert!(matches!(
-        find(&snapshot, "node_modules"),
-        Some(Entry::Symlink(_))
-    ));
+    assert_eq!(find(&snapshot, "link"), Some(&Entry::Symlink((*b"../nowhere").into())));
+    assert!(matches!(find(&snapshot, "node_modules"), Some(Entry::Symlink(_))));
     assert_eq!(find(&snapshot, "fifo"), Some(&Entry::Untracked));
     assert!(find(&snapshot, ".skync-tmp-1").is_none() && find(&snapshot, "venv").is_none());
     let top = directory(&snapshot, "");
@@ -122,12 +101,8 @@ fn directories_that_hold_only_what_is_left_out_say_so() {
     put(outside.path(), "mixed/file", b"x");
     std::fs::create_dir(outside.path().join("hollow")).expect("made");
     let snapshot = scanned(outside.path());
-    for (text, is_so) in [
-        ("left", true),
-        ("left/below", true),
-        ("mixed", false),
-        ("hollow", false),
-    ] {
+    for (text, is_so) in [("left", true), ("left/below", true), ("mixed", false), ("hollow", false)]
+    {
         assert_eq!(directory(&snapshot, text).only_excluded, is_so, "{text}");
     }
 }
@@ -141,10 +116,7 @@ fn a_file_is_read_again_only_if_it_may_have_changed() {
     let first = scanned(outside.path());
     assert_eq!(first.hashed_files, 4);
     let racy = scan_with(outside.path(), &defaults(), &first.cache);
-    assert_eq!(
-        racy.hashed_files, 4,
-        "records of this very second are not trusted"
-    );
+    assert_eq!(racy.hashed_files, 4, "records of this very second are not trusted");
     let cache = settle(&first.cache);
     let second = scan_with(outside.path(), &defaults(), &cache);
     assert_eq!((second.hashed_files, second.files), (0, 4));
@@ -155,27 +127,16 @@ fn a_file_is_read_again_only_if_it_may_have_changed() {
     let third = scan_with(outside.path(), &defaults(), &second.cache);
     assert_eq!(third.hashed_files, 1);
     let (upserts, removals) = third.cache.changed_since(&second.cache);
-    assert_eq!(
-        upserts.iter().map(|(p, _)| p).collect::<Vec<_>>(),
-        [&path("a/2")]
-    );
+    assert_eq!(upserts.iter().map(|(p, _)| p).collect::<Vec<_>>(), [&path("a/2")]);
     assert_eq!(removals, [path("b/c/4")]);
     // The same size and mtime do not deceive: the ctime moves.
-    let before = std::fs::metadata(outside.path().join("a/1"))
-        .expect("there")
-        .modified();
+    let before = std::fs::metadata(outside.path().join("a/1")).expect("there").modified();
     put(outside.path(), "a/1", b"A/1");
-    let open = std::fs::File::options()
-        .write(true)
-        .open(outside.path().join("a/1"));
-    open.expect("opened")
-        .set_modified(before.expect("a time"))
-        .expect("set");
+    let open = std::fs::File::options().write(true).open(outside.path().join("a/1"));
+    open.expect("opened").set_modified(before.expect("a time")).expect("set");
     let fourth = scan_with(outside.path(), &defaults(), &settle(&third.cache));
     assert_eq!(
-        find(&fourth, "a/1")
-            .and_then(Entry::as_file)
-            .map(|f| f.digest),
+        find(&fourth, "a/1").and_then(Entry::as_file).map(|f| f.digest),
         Some(Digest::of(b"A/1"))
     );
 }
@@ -198,15 +159,8 @@ fn the_cache_is_a_map() {
     assert_eq!(cache.remove(&path("c")), Some(record(2)));
     assert_eq!(cache.remove(&path("c")), None);
     assert_eq!(cache.get(&path("a/b")), Some(&record(3)));
-    assert_eq!(
-        old.get(&path("a/b")),
-        Some(&record(1)),
-        "the copy is its own"
-    );
-    assert_eq!(
-        cache.changed_since(&old),
-        (vec![(path("a/b"), record(3))], vec![path("c")])
-    );
+    assert_eq!(old.get(&path("a/b")), Some(&record(1)), "the copy is its own");
+    assert_eq!(cache.changed_since(&old), (vec![(path("a/b"), record(3))], vec![path("c")]));
     assert_eq!((cache.len(), cache.is_empty()), (1, false));
 }
 
@@ -219,10 +173,7 @@ fn a_file_that_keeps_changing_is_a_problem_and_stops_nothing() {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let file = std::fs::File::options()
-                .append(true)
-                .open(&noisy)
-                .expect("opened");
+            let file = std::fs::File::options().append(true).open(&noisy).expect("opened");
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 std::io::Write::write_all(&mut &file, b"more").expect("written");
             }
@@ -252,11 +203,7 @@ fn a_tree_that_is_too_deep_is_a_problem_where_it_is() {
     }
     let snapshot = scanned(outside.path());
     assert_eq!(snapshot.problems.len(), 1);
-    assert!(
-        snapshot.problems[0].1.contains("levels deep"),
-        "{:?}",
-        snapshot.problems
-    );
+    assert!(snapshot.problems[0].1.contains("levels deep"), "{:?}", snapshot.problems);
 }
 
 #[test]
@@ -279,42 +226,20 @@ fn a_root_that_went_away_is_an_error_and_not_an_empty_tree() {
     let outside = tempfile::tempdir().expect("a directory");
     let (root, _) = Root::create(&outside.path().join("root")).expect("a root");
     std::fs::remove_dir(outside.path().join("root")).expect("removed");
-    let gone = scan(
-        &root,
-        &defaults(),
-        &StatCache::default(),
-        1,
-        &AtomicBool::new(false),
-    );
+    let gone = scan(&root, &defaults(), &StatCache::default(), 1, &AtomicBool::new(false));
     assert!(matches!(gone, Err(ScanError::Root(_))));
 }
 
 /// Prints what the scan costs; run it in release with `--nocapture` to compare with the targets.
 #[test]
 fn a_large_tree_is_scanned_and_its_cost_printed() {
-    let count: usize = if cfg!(debug_assertions) {
-        2_000
-    } else {
-        100_000
-    };
+    let count: usize = if cfg!(debug_assertions) { 2_000 } else { 100_000 };
     let base = Path::new("/dev/shm");
-    let base = if base.is_dir() {
-        base.to_path_buf()
-    } else {
-        std::env::temp_dir()
-    };
+    let base = if base.is_dir() { base.to_path_buf() } else { std::env::temp_dir() };
     let outside = tempfile::tempdir_in(base).expect("a directory");
     for at in 0..count {
-        let size = if at % 5 == 0 {
-            1024 + at * 37 % 7168
-        } else {
-            16
-        };
-        put(
-            outside.path(),
-            &format!("d{}/e{}/f{at}", at / 1000, at / 50),
-            &vec![at as u8; size],
-        );
+        let size = if at % 5 == 0 { 1024 + at * 37 % 7168 } else { 16 };
+        put(outside.path(), &format!("d{}/e{}/f{at}", at / 1000, at / 50), &vec![at as u8; size]);
     }
     let root = Root::open(outside.path()).expect("a root");
     let (rules, go) = (defaults(), AtomicBool::new(false));

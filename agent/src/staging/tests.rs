@@ -1,7 +1,4 @@
-#![expect(
-    clippy::disallowed_methods,
-    reason = "tests prepare the directories they look at"
-)]
+#![expect(clippy::disallowed_methods, reason = "tests prepare the directories they look at")]
 
 use std::path::PathBuf;
 
@@ -17,23 +14,13 @@ fn place() -> Place {
     let outside = tempfile::tempdir().expect("a directory");
     let (root, _) = Root::create(&outside.path().join("root")).expect("a root");
     let staging = outside.path().join("state/staging");
-    Place {
-        _outside: outside,
-        root,
-        staging,
-    }
+    Place { _outside: outside, root, staging }
 }
 
 fn names(directory: &Path) -> Vec<String> {
     let mut names: Vec<_> = std::fs::read_dir(directory)
         .expect("listed")
-        .map(|entry| {
-            entry
-                .expect("an entry")
-                .file_name()
-                .to_string_lossy()
-                .into_owned()
-        })
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();
     names
@@ -56,11 +43,7 @@ fn content_is_kept_by_its_digest_across_runs() {
     std::fs::write(place.staging.join("part-1"), b"cut off").expect("written");
     let again = Staging::open(&place.staging, &place.root).expect("opened");
     assert_eq!(again.find(&digest), Some(staged));
-    assert_eq!(
-        names(&place.staging),
-        [digest.hex()],
-        "what was cut off is swept"
-    );
+    assert_eq!(names(&place.staging), [digest.hex()], "what was cut off is swept");
 }
 
 #[test]
@@ -83,20 +66,9 @@ fn wrong_content_is_refused_and_leaves_nothing() {
     writer.write(b"wrong").expect("written");
     assert_eq!(writer.finish(), Err(StagingError::WrongDigest));
     let mut writer = staging.begin(digest, Some(5)).expect("begun");
-    assert_eq!(
-        writer.write(b"right and more"),
-        Err(StagingError::TooLong(5))
-    );
-    writer
-        .write(b"rig")
-        .expect("what is refused is not counted");
-    assert_eq!(
-        writer.finish(),
-        Err(StagingError::TooShort {
-            expected: 5,
-            actual: 3
-        })
-    );
+    assert_eq!(writer.write(b"right and more"), Err(StagingError::TooLong(5)));
+    writer.write(b"rig").expect("what is refused is not counted");
+    assert_eq!(writer.finish(), Err(StagingError::TooShort { expected: 5, actual: 3 }));
     drop(staging.begin(digest, None).expect("begun"));
     assert_eq!(names(&place.staging), [] as [&str; 0]);
 }

@@ -14,8 +14,10 @@ use crate::path::{Name, SyncPath};
 use crate::scan::{DigestError, FileRecord, StatCache, digest_of, now_ns};
 use crate::staging::{Content, Staging, copy_checked};
 
-/// How often something swapped out by mistake is swapped back, if the path changes each time.
-const RESTORE_COUNT_MAX: u32 = 8;
+mod swap;
+mod temp;
+
+use temp::Temp;
 
 /// What a transition works with.
 pub(super) struct Change<'a> {
@@ -38,27 +40,14 @@ impl Change<'_> {
             Ok(parent) => parent,
             Err(error) => return without_parent(transition, &error),
         };
-        let place = Place {
-            change: self,
-            path,
-            directory: &directory,
-            name: &name,
-        };
-        place
-            .apply(transition, content)
-            .unwrap_or_else(|stop| match stop {
-                Stop::Told(problem) => Status::Failed {
-                    problem,
-                    no_space: false,
-                },
-                Stop::Errno(action, errno) => {
-                    let error = DiskError::new(action, path, errno);
-                    Status::Failed {
-                        problem: error.to_string(),
-                        no_space: error.is_no_space(),
-                    }
-                }
-            })
+        let place = Place { change: self, path, directory: &directory, name: &name };
+        place.apply(transition, content).unwrap_or_else(|stop| match stop {
+            Stop::Told(problem) => Status::Failed { problem, no_space: false },
+            Stop::Errno(action, errno) => {
+                let error = DiskError::new(action, path, errno);
+                Status::Failed { problem: error.to_string(), no_space: error.is_no_space() }
+            }
+        })
     }
 
     fn cache(&self) -> MutexGuard<'_, StatCache> {
@@ -70,20 +59,13 @@ fn without_parent(transition: &Transition, error: &DiskError) -> Status {
     match error.kind() {
         DiskErrorKind::Missing if transition.new.is_none() => Status::Applied,
         DiskErrorKind::Missing => {
-            let parent = transition
-                .path
-                .split()
-                .map(|(parent, _)| parent)
-                .unwrap_or_default();
+            let parent = transition.path.split().map(|(parent, _)| parent).unwrap_or_default();
             Status::Failed {
                 problem: format!("the directory `{parent}`, where it belongs, is not there"),
                 no_space: false,
             }
         }
-        _ => Status::Failed {
-            problem: error.to_string(),
-            no_space: error.is_no_space(),
-        },
+        _ => Status::Failed { problem: error.to_string(), no_space: error.is_no_space() },
     }
 }
 
@@ -142,16 +124,10 @@ impl<'a> Place<'a> {
         match entry {
             Entry::Directory(_) => Ok(meta.kind == Kind::Directory),
             Entry::Symlink(target) => Ok(meta.kind == Kind::Symlink
-                && self
-                    .directory
-                    .read_link(self.name)
-                    .is_ok_and(|there| there == *target)),
+                && self.directory.read_link(self.name).is_ok_and(|there| there == *target)),
             Entry::File(file) => {
                 let looks_alike = meta.kind == Kind::File && meta.size == file.size && {
-                    let there = File {
-                        mode: meta.mode,
-                        ..file.clone()
-                    };
+                    let there = File { mode: meta.mode, ..file.clone() };
                     there == *file
                 };
                 Ok(looks_alike && self.digest(present, &meta)? == Some(file.digest))
@@ -166,12 +142,7 @@ impl<'a> Place<'a> {
         if present.digest.is_some() {
             return Ok(present.digest);
         }
-        let known = self
-            .change
-            .cache()
-            .get(self.path)
-            .filter(|r| r.holds_for(meta))
-            .copied();
+        let known = self.change.cache().get(self.path).filter(|r| r.holds_for(meta)).copied();
         if let Some(record) = known {
             present.digest = Some(record.digest);
             return Ok(present.digest);
@@ -218,11 +189,7 @@ impl<'a> Place<'a> {
     /// Applied if the path is as `entry` says already, else what is given.
     fn unless_it_is(&self, entry: &Entry, other: Result<Status, Stop>) -> Result<Status, Stop> {
         let mut present = self.look()?;
-        if self.is(&mut present, Some(entry))? {
-            Ok(Status::Applied)
-        } else {
-            other
-        }
+        if self.is(&mut present, Some(entry))? { Ok(Status::Applied) } else { other }
     }
 
     fn create_file(&self, file: &File, content: Content) -> Result<Status, Stop> {
@@ -322,111 +289,17 @@ impl<'a> Place<'a> {
         }
         set_mode(&open, mode).map_err(fail)?;
         if let Ok(meta) = Meta::of(&open) {
-            self.change
-                .cache()
-                .insert(self.path, FileRecord::new(&meta, digest, now_ns()));
+            self.change.cache().insert(self.path, FileRecord::new(&meta, digest, now_ns()));
         }
         Ok(Status::Applied)
-    }
-
-    /// Puts `temp` where `meta` is. The two are swapped in one step and what came out is looked
-    /// at: if it is not what was compared (it changed in the instant between), they are swapped
-    /// back. Where the file system cannot swap, a rename follows the last look.
-    fn swap_in(
-        &self,
-        meta: &Meta,
-        mut temp: Temp<'a>,
-        file: Option<(&File, u16)>,
-    ) -> Result<Status, Stop> {
-        let fail = |errno| Stop::Errno("replace", errno);
-        loop {
-            match temp.home.exchange(&temp.name, self.directory, self.name) {
-                Ok(true) => {
-                    let out = temp.home.stat(&temp.name).map_err(fail)?;
-                    if !is_same_version(&out, meta) {
-                        return self.restore(temp);
-                    }
-                    break;
-                }
-                Ok(false) => {
-                    match self.directory.stat(self.name) {
-                        Ok(now) if now == *meta => {}
-                        Ok(_) | Err(_) => return Ok(Status::Stale),
-                    }
-                    temp.home
-                        .rename_over(&temp.name, self.directory, self.name)
-                        .map_err(fail)?;
-                    temp.is_placed = true;
-                    break;
-                }
-                Err(Errno::NOENT) => return Ok(Status::Stale),
-                Err(Errno::XDEV) if temp.is_in_staging => {
-                    temp = match file {
-                        Some((file, mode)) => self.move_beside(temp, file, mode, None)?,
-                        None => temp.move_link_beside(self)?,
-                    };
-                }
-                Err(errno) => return Err(fail(errno)),
-            }
-        }
-        match file {
-            Some((file, _)) => self.record(&temp, file.digest),
-            None => drop(self.change.cache().remove(self.path)),
-        }
-        Ok(Status::Applied)
-    }
-
-    /// Swaps back what was swapped out although it should not have been.
-    fn restore(&self, mut temp: Temp<'_>) -> Result<Status, Stop> {
-        for _ in 0..RESTORE_COUNT_MAX {
-            match temp.home.exchange(&temp.name, self.directory, self.name) {
-                Ok(_) => {
-                    let out = temp.home.stat(&temp.name);
-                    if out.is_ok_and(|out| out.is_same_object(&temp.meta)) {
-                        return Ok(Status::Stale);
-                    }
-                    // Somebody was faster again: theirs goes back next.
-                }
-                Err(Errno::NOENT) => {
-                    if temp
-                        .home
-                        .rename_new(&temp.name, self.directory, self.name)
-                        .is_ok()
-                    {
-                        temp.is_placed = true;
-                        return Ok(Status::Stale);
-                    }
-                }
-                Err(_) => break,
-            }
-        }
-        // What is in our hands is not ours and must not be swept.
-        temp.is_placed = true;
-        let short = &self.name.as_bytes()[..self.name.as_bytes().len().min(200)];
-        let mut saved = short.to_vec();
-        saved.extend_from_slice(format!(".skync-saved-{}", now_ns()).as_bytes());
-        let saved = Name::parse(&saved).map_err(|_| bad_plan())?;
-        temp.home
-            .rename_new(&temp.name, self.directory, &saved)
-            .map_err(|errno| Stop::Errno("put back", errno))?;
-        Err(Stop::Told(format!(
-            "it kept changing while it was replaced; one version was saved beside it as `{saved}`"
-        )))
     }
 
     fn record(&self, temp: &Temp<'_>, digest: Digest) {
         // After the rename, which changes the file's ctime.
         if let Some(meta) = temp.file.as_ref().and_then(|file| Meta::of(file).ok()) {
-            self.change
-                .cache()
-                .insert(self.path, FileRecord::new(&meta, digest, now_ns()));
+            self.change.cache().insert(self.path, FileRecord::new(&meta, digest, now_ns()));
         }
     }
-}
-
-/// The same object with the same content. Renaming changes the ctime, so that is not compared.
-fn is_same_version(a: &Meta, b: &Meta) -> bool {
-    a.is_same_object(b) && (a.kind, a.size, a.mtime_ns) == (b.kind, b.size, b.mtime_ns)
 }
 
 fn no_content() -> Stop {
@@ -436,6 +309,3 @@ fn no_content() -> Stop {
 fn bad_plan() -> Stop {
     Stop::Told("the plan is not one: this cannot be made in one step".to_owned())
 }
-
-mod temp;
-use temp::Temp;

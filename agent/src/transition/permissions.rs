@@ -47,12 +47,7 @@ mod tests {
     use crate::entry::Digest;
 
     fn file(mode: u16) -> File {
-        File {
-            digest: Digest::of(b""),
-            size: 0,
-            mode,
-            mtime_ns: 0,
-        }
+        File { digest: Digest::of(b""), size: 0, mode, mtime_ns: 0 }
     }
 
     #[test]
@@ -67,11 +62,7 @@ mod tests {
             (0o644, 0o077, 0o644),
             (0o755, 0o177, 0o755),
         ] {
-            assert_eq!(
-                for_new(&file(sent), umask),
-                wanted,
-                "new {sent:o} under {umask:o}"
-            );
+            assert_eq!(for_new(&file(sent), umask), wanted, "new {sent:o} under {umask:o}");
         }
         for (existing, sent, umask, wanted) in [
             (0o640, 0o644, 0o022, 0o640),
@@ -84,10 +75,7 @@ mod tests {
             (0o444, 0o755, 0o027, 0o554),
         ] {
             let mode = for_existing(existing, &file(sent), umask);
-            assert_eq!(
-                mode, wanted,
-                "{existing:o} becomes {sent:o} under {umask:o}"
-            );
+            assert_eq!(mode, wanted, "{existing:o} becomes {sent:o} under {umask:o}");
         }
     }
 

@@ -52,12 +52,7 @@ pub fn read_content(
     let mut hasher = blake3::Hasher::new();
     let mut offset = 0;
     let mut give = |offset, data, last| {
-        let chunk = Chunk {
-            digest: expected.digest,
-            offset,
-            data,
-            last,
-        };
+        let chunk = Chunk { digest: expected.digest, offset, data, last };
         match sink(chunk) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(ReadProblem::Stopped(path.clone())),
@@ -65,15 +60,12 @@ pub fn read_content(
     };
     loop {
         let left = expected.size - offset;
-        let wanted = usize::try_from(left)
-            .unwrap_or(usize::MAX)
-            .min(READ_WINDOW_BYTES);
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(READ_WINDOW_BYTES);
         let mut window = vec![0; wanted];
-        file.read_exact(&mut window)
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::UnexpectedEof => changed(),
-                _ => fail(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
-            })?;
+        file.read_exact(&mut window).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => changed(),
+            _ => fail(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        })?;
         hasher.update(&window);
         let data = Bytes::from(window);
         if (data.len() as u64) < left {

@@ -1,7 +1,4 @@
-#![expect(
-    clippy::disallowed_methods,
-    reason = "tests change trees behind the applier's back"
-)]
+#![expect(clippy::disallowed_methods, reason = "tests change trees behind the applier's back")]
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -16,6 +13,7 @@ use crate::scan::{Snapshot, scan};
 
 mod bulk;
 mod races;
+mod reading;
 
 /// A root with a staging directory beside it.
 struct World {
@@ -42,13 +40,7 @@ impl World {
         let (root, _) = Root::create(&outside.join("root")).expect("a root");
         let root = root.with_umask(0o022);
         let staging = Staging::open(staging, &root).expect("a staging directory");
-        Self {
-            _outside: guard,
-            outside,
-            root,
-            staging,
-            cache: Mutex::default(),
-        }
+        Self { _outside: guard, outside, root, staging, cache: Mutex::default() }
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -91,19 +83,11 @@ fn path(text: &str) -> SyncPath {
 
 fn file(content: &[u8], mode: u16) -> Entry {
     let mtime_ns = 1_500_000_000_123_456_789;
-    Entry::File(File {
-        digest: Digest::of(content),
-        size: content.len() as u64,
-        mode,
-        mtime_ns,
-    })
+    Entry::File(File { digest: Digest::of(content), size: content.len() as u64, mode, mtime_ns })
 }
 
 fn directory() -> Entry {
-    Entry::Directory(Directory {
-        mode: 0o755,
-        ..Directory::default()
-    })
+    Entry::Directory(Directory { mode: 0o755, ..Directory::default() })
 }
 
 fn link(target: &str) -> Entry {
@@ -111,11 +95,7 @@ fn link(target: &str) -> Entry {
 }
 
 fn step(at: &str, expected: Option<Entry>, new: Option<Entry>) -> Vec<Step> {
-    vec![Step::Transition(Transition {
-        path: path(at),
-        expected,
-        new,
-    })]
+    vec![Step::Transition(Transition { path: path(at), expected, new })]
 }
 
 /// The content in pieces, then the transition.
@@ -132,12 +112,7 @@ fn with_content(
         .map(|i| {
             let from = i * piece;
             let data = Bytes::copy_from_slice(&content[from..(from + piece).min(content.len())]);
-            Step::Chunk(Chunk {
-                digest,
-                offset: from as u64,
-                data,
-                last: i + 1 == count,
-            })
+            Step::Chunk(Chunk { digest, offset: from as u64, data, last: i + 1 == count })
         })
         .collect();
     steps.extend(step(at, expected, Some(file(content, mode))));
@@ -169,11 +144,7 @@ fn everything_that_can_be_made_is_made_as_sent() {
     steps.extend(with_content("large", None, &large, 0o4750, 200_000));
     steps.extend(step("link", None, Some(link("../no where"))));
     let odd = SyncPath::parse(b"dir/\xff\xfe").expect("a path");
-    steps.push(Step::Transition(Transition {
-        path: odd,
-        expected: None,
-        new: Some(link("x")),
-    }));
+    steps.push(Step::Transition(Transition { path: odd, expected: None, new: Some(link("x")) }));
     let count = 9;
     assert_eq!(world.apply(steps.clone()), vec![Status::Applied; count]);
     let mode = |name: &str| std::fs::metadata(world.at(name)).expect("there").mode() & 0o7777;
@@ -183,17 +154,10 @@ fn everything_that_can_be_made_is_made_as_sent() {
     assert_eq!(mode("large"), 0o750, "no setuid");
     assert_eq!(std::fs::read(world.at("large")).expect("there"), large);
     let meta = std::fs::metadata(world.at("private")).expect("there");
-    assert_eq!(
-        (meta.mtime(), meta.mtime_nsec()),
-        (1_500_000_000, 123_456_789)
-    );
+    assert_eq!((meta.mtime(), meta.mtime_nsec()), (1_500_000_000, 123_456_789));
     world.assert_clean();
     let first = world.scan().root;
-    assert_eq!(
-        world.apply(steps),
-        vec![Status::Applied; count],
-        "a repeat changes nothing"
-    );
+    assert_eq!(world.apply(steps), vec![Status::Applied; count], "a repeat changes nothing");
     assert_eq!(world.scan().root, first);
 }
 
@@ -203,25 +167,14 @@ fn replacing_keeps_this_sides_permissions_and_the_present_time() {
     world.put("a", b"old");
     std::fs::set_permissions(world.at("a"), PermissionsExt::from_mode(0o640)).expect("set");
     let old = || Some(file(b"old", 0o644));
-    assert_eq!(
-        world.apply(small("a", old(), b"newer", 0o755)),
-        [Status::Applied]
-    );
+    assert_eq!(world.apply(small("a", old(), b"newer", 0o755)), [Status::Applied]);
     let meta = std::fs::metadata(world.at("a")).expect("there");
     assert_eq!(meta.mode() & 0o7777, 0o750);
     assert!(meta.mtime() > 1_500_000_000, "a build must see the change");
     assert_eq!(std::fs::read(world.at("a")).expect("there"), b"newer");
     let inode = meta.ino();
-    let steps = step(
-        "a",
-        Some(file(b"newer", 0o755)),
-        Some(file(b"newer", 0o600)),
-    );
-    assert_eq!(
-        world.apply(steps),
-        [Status::Applied],
-        "no content is needed for a mode"
-    );
+    let steps = step("a", Some(file(b"newer", 0o755)), Some(file(b"newer", 0o600)));
+    assert_eq!(world.apply(steps), [Status::Applied], "no content is needed for a mode");
     let meta = std::fs::metadata(world.at("a")).expect("there");
     assert_eq!((meta.mode() & 0o7777, meta.ino()), (0o600, inode));
     world.assert_clean();
@@ -233,16 +186,10 @@ fn links_and_files_replace_each_other() {
     symlink("one", world.at("a")).expect("a link");
     let steps = step("a", Some(link("one")), Some(link("two")));
     assert_eq!(world.apply(steps), [Status::Applied]);
-    assert_eq!(
-        world.apply(small("a", Some(link("two")), b"file", 0o644)),
-        [Status::Applied]
-    );
+    assert_eq!(world.apply(small("a", Some(link("two")), b"file", 0o644)), [Status::Applied]);
     let steps = step("a", Some(file(b"file", 0o644)), Some(link("three")));
     assert_eq!(world.apply(steps), [Status::Applied]);
-    assert_eq!(
-        std::fs::read_link(world.at("a")).expect("a link"),
-        Path::new("three")
-    );
+    assert_eq!(std::fs::read_link(world.at("a")).expect("a link"), Path::new("three"));
     world.assert_clean();
 }
 
@@ -285,11 +232,7 @@ fn creation_never_clobbers() {
     let mut same = small("file", None, b"theirs", 0o644);
     same.extend(step("link", None, Some(link("theirs"))));
     same.extend(step("dir", None, Some(directory())));
-    assert_eq!(
-        world.apply(same),
-        vec![Status::Applied; 3],
-        "it is there already"
-    );
+    assert_eq!(world.apply(same), vec![Status::Applied; 3], "it is there already");
     assert_eq!(world.scan().root, before);
     world.assert_clean();
 }
@@ -303,12 +246,7 @@ fn removal_takes_only_what_is_named() {
     steps.extend(step("dir", Some(directory()), None));
     steps.extend(step("gone", Some(file(b"x", 0o644)), None));
     steps.extend(step("gone/below", Some(directory()), None));
-    let wanted = [
-        Status::Applied,
-        Status::NotEmpty,
-        Status::Applied,
-        Status::Applied,
-    ];
+    let wanted = [Status::Applied, Status::NotEmpty, Status::Applied, Status::Applied];
     assert_eq!(world.apply(steps), wanted);
     assert!(world.at("dir/unknown").exists() && !world.at("dir/known").exists());
     let mut steps = step("dir/unknown", Some(file(b"y", 0o644)), None);
@@ -362,54 +300,4 @@ fn content_of_an_interrupted_run_is_used_without_coming_again() {
     assert_eq!(world.apply([transition]), [Status::Applied]);
     assert_eq!(std::fs::read(world.at("a")).expect("there"), large);
     world.assert_clean();
-}
-
-#[test]
-fn reading_gives_what_was_asked_for_or_no_end() {
-    let world = World::new();
-    let large: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
-    world.put("large", &large);
-    world.put("empty", b"");
-    let read = |at: &str, entry: &Entry| {
-        let mut chunks: Vec<Chunk> = Vec::new();
-        let wanted = entry.as_file().expect("a file");
-        let result = read_content(&world.root, &path(at), wanted, |chunk| {
-            chunks.push(chunk);
-            std::ops::ControlFlow::Continue(())
-        });
-        (result, chunks)
-    };
-    let (result, chunks) = read("large", &file(&large, 0o644));
-    assert_eq!(result, Ok(()));
-    assert!(chunks.iter().all(|c| c.data.len() <= 256 * 1024));
-    assert!(chunks.last().is_some_and(|c| c.last));
-    assert_eq!(chunks.iter().filter(|c| c.last).count(), 1);
-    assert_eq!(
-        chunks
-            .iter()
-            .flat_map(|c| c.data.to_vec())
-            .collect::<Vec<_>>(),
-        large
-    );
-    let (result, chunks) = read("empty", &file(b"", 0o644));
-    assert_eq!((result, chunks.len(), chunks[0].last), (Ok(()), 1, true));
-    let mut changed = large.clone();
-    changed[large.len() - 1] ^= 1;
-    let (result, chunks) = read("large", &file(&changed, 0o644));
-    assert_eq!(result, Err(ReadProblem::Changed(path("large"))));
-    assert!(chunks.iter().all(|c| !c.last));
-    for (at, entry) in [
-        ("large", file(b"short", 0)),
-        ("gone", file(b"", 0)),
-        ("", file(b"", 0)),
-    ] {
-        assert!(read(at, &entry).0.is_err(), "{at}");
-    }
-    let stopped = read_content(
-        &world.root,
-        &path("large"),
-        file(&large, 0).as_file().expect("a file"),
-        |_| std::ops::ControlFlow::Break(()),
-    );
-    assert_eq!(stopped, Err(ReadProblem::Stopped(path("large"))));
 }

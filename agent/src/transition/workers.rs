@@ -74,13 +74,7 @@ pub(super) fn with(
     std::thread::scope(|scope| {
         // Also when `body` panics: the scope waits for the workers.
         let _close = Close(&queue);
-        body(&mut Workers {
-            scope,
-            queue: &queue,
-            work,
-            count_max,
-            count: 0,
-        });
+        body(&mut Workers { scope, queue: &queue, work, count_max, count: 0 });
     });
 }
 
@@ -112,10 +106,7 @@ impl Queue {
     fn wait_while(&self, is_so: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         while !state.broken && is_so(&state) {
-            state = self
-                .done
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state
     }
@@ -135,10 +126,7 @@ impl Queue {
                     return;
                 }
                 state.idle += 1;
-                state = self
-                    .ready
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+                state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
                 state.idle -= 1;
             }
             let count = (state.jobs.len() / 2).clamp(1, TAKE_COUNT_MAX);

@@ -6,8 +6,10 @@ use super::*;
 pub(super) struct Temp<'a> {
     pub(super) home: &'a DirFd,
     pub(super) name: Name,
+    /// A file, open; nothing for a link.
     pub(super) file: Option<OpenFile>,
-    pub(super) meta: Meta,
+    /// What a link is.
+    link: Option<Meta>,
     /// A rename from its home may not reach the place.
     pub(super) is_in_staging: bool,
     /// The name is no longer ours to remove.
@@ -28,26 +30,8 @@ fn write_failed(errno: Errno) -> Stop {
 }
 
 impl<'a> Temp<'a> {
-    fn of_file(
-        home: &'a DirFd,
-        name: Name,
-        file: OpenFile,
-        is_in_staging: bool,
-    ) -> Result<Self, Stop> {
-        match Meta::of(&file) {
-            Ok(meta) => Ok(Self {
-                home,
-                name,
-                file: Some(file),
-                meta,
-                is_in_staging,
-                is_placed: false,
-            }),
-            Err(errno) => {
-                let _ = home.remove_file(&name);
-                Err(write_failed(errno))
-            }
-        }
+    fn of_file(home: &'a DirFd, name: Name, file: OpenFile, is_in_staging: bool) -> Self {
+        Self { home, name, file: Some(file), link: None, is_in_staging, is_placed: false }
     }
 
     pub(super) fn of_link(place: &Place<'a>, target: &[u8]) -> Result<Self, Stop> {
@@ -64,14 +48,7 @@ impl<'a> Temp<'a> {
         let name = place.change.staging.temp_name();
         home.make_symlink(&name, target).map_err(write_failed)?;
         let meta = home.stat(&name).map_err(write_failed)?;
-        Ok(Self {
-            home,
-            name,
-            file: None,
-            meta,
-            is_in_staging,
-            is_placed: false,
-        })
+        Ok(Self { home, name, file: None, link: Some(meta), is_in_staging, is_placed: false })
     }
 
     pub(super) fn move_link_beside(self, place: &Place<'a>) -> Result<Self, Stop> {
@@ -85,11 +62,7 @@ impl<'a> Place<'a> {
     /// Where a temporary object is made, and whether that is the staging directory.
     fn home(&self) -> (&'a DirFd, bool) {
         let staging = self.change.staging;
-        if staging.is_apart() {
-            (self.directory, false)
-        } else {
-            (staging.directory(), true)
-        }
+        if staging.is_apart() { (self.directory, false) } else { (staging.directory(), true) }
     }
 
     /// Writes checked content under a temporary name, with its mode.
@@ -106,9 +79,7 @@ impl<'a> Place<'a> {
             Content::Staged(staged) => staged.size == file.size && staged.digest == file.digest,
         };
         if !is_right {
-            return Err(Stop::Told(
-                "the content that came is not what was announced".to_owned(),
-            ));
+            return Err(Stop::Told("the content that came is not what was announced".to_owned()));
         }
         let (home, is_in_staging) = self.home();
         match content {
@@ -130,16 +101,12 @@ impl<'a> Place<'a> {
                         return Err(write_failed(errno));
                     }
                 };
-                let temp = Temp::of_file(home, name, open, true)?;
+                let temp = Temp::of_file(home, name, open, true);
                 temp.set_mode(mode)?;
                 Ok(temp)
             }
             Content::Staged(staged) => {
-                let mut from = self
-                    .change
-                    .staging
-                    .open_staged(&staged)
-                    .map_err(write_failed)?;
+                let mut from = self.change.staging.open_staged(&staged).map_err(write_failed)?;
                 let temp = self.copy_beside(&mut from, file, mode)?;
                 self.change.staging.forget(&staged);
                 Ok(temp)
@@ -150,9 +117,9 @@ impl<'a> Place<'a> {
     fn make_temp(&self, home: &'a DirFd, is_in_staging: bool, mode: u16) -> Result<Temp<'a>, Stop> {
         let name = self.change.staging.temp_name();
         let open = home.create_file(&name, mode).map_err(write_failed)?;
-        let temp = Temp::of_file(home, name, open, is_in_staging)?;
-        if temp.meta.mode != mode {
-            // The umask took bits that the entry's class needs, or the directory has an ACL.
+        let temp = Temp::of_file(home, name, open, is_in_staging);
+        if mode & self.change.root.umask() != 0 {
+            // The system took bits that the entry's class needs.
             temp.set_mode(mode)?;
         }
         Ok(temp)
@@ -184,10 +151,7 @@ impl<'a> Place<'a> {
 
     fn copy_beside(&self, from: &mut OpenFile, file: &File, mode: u16) -> Result<Temp<'a>, Stop> {
         let mut temp = self.make_temp(self.directory, false, mode)?;
-        let staged = crate::staging::Staged {
-            digest: file.digest,
-            size: file.size,
-        };
+        let staged = crate::staging::Staged { digest: file.digest, size: file.size };
         let is_right = match &mut temp.file {
             Some(open) => copy_checked(from, open, &staged).map_err(write_failed)?,
             None => false,
@@ -195,17 +159,22 @@ impl<'a> Place<'a> {
         if is_right {
             Ok(temp)
         } else {
-            Err(Stop::Told(
-                "the content that was staged is damaged".to_owned(),
-            ))
+            Err(Stop::Told("the content that was staged is damaged".to_owned()))
         }
     }
 }
 
 impl Temp<'_> {
+    /// Whether `out` is the object that this was made as.
+    pub(super) fn is_made_as(&self, out: &Meta) -> bool {
+        let made = match &self.file {
+            Some(open) => Meta::of(open).ok(),
+            None => self.link,
+        };
+        made.is_some_and(|made| made.is_same_object(out))
+    }
+
     fn set_mode(&self, mode: u16) -> Result<(), Stop> {
-        self.file
-            .as_ref()
-            .map_or(Ok(()), |open| set_mode(open, mode).map_err(write_failed))
+        self.file.as_ref().map_or(Ok(()), |open| set_mode(open, mode).map_err(write_failed))
     }
 }

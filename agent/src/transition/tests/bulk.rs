@@ -9,9 +9,7 @@ use super::*;
 /// The plan that makes `from` into `to`: removals of children before their directory, directories
 /// before their children.
 fn plan(at: &SyncPath, from: Option<&Entry>, to: Option<&Entry>, steps: &mut Vec<Transition>) {
-    let both_directories = from
-        .and_then(Entry::as_directory)
-        .zip(to.and_then(Entry::as_directory));
+    let both_directories = from.and_then(Entry::as_directory).zip(to.and_then(Entry::as_directory));
     if both_directories.is_none() && from.is_some_and(|f| f.as_directory().is_some()) {
         below(at, from, None, steps);
     }
@@ -23,27 +21,13 @@ fn plan(at: &SyncPath, from: Option<&Entry>, to: Option<&Entry>, steps: &mut Vec
     if !is_same {
         let path = at.clone();
         let shallow = |entry: Option<&Entry>| entry.map(Entry::shallow);
-        let involves_directory = [from, to]
-            .iter()
-            .flatten()
-            .any(|entry| entry.as_directory().is_some());
+        let involves_directory =
+            [from, to].iter().flatten().any(|entry| entry.as_directory().is_some());
         if from.is_some() && to.is_some() && involves_directory {
-            steps.push(Transition {
-                path: path.clone(),
-                expected: shallow(from),
-                new: None,
-            });
-            steps.push(Transition {
-                path,
-                expected: None,
-                new: shallow(to),
-            });
+            steps.push(Transition { path: path.clone(), expected: shallow(from), new: None });
+            steps.push(Transition { path, expected: None, new: shallow(to) });
         } else {
-            steps.push(Transition {
-                path,
-                expected: shallow(from),
-                new: shallow(to),
-            });
+            steps.push(Transition { path, expected: shallow(from), new: shallow(to) });
         }
     }
     if to.is_some_and(|t| t.as_directory().is_some()) {
@@ -53,32 +37,17 @@ fn plan(at: &SyncPath, from: Option<&Entry>, to: Option<&Entry>, steps: &mut Vec
 
 fn below(at: &SyncPath, from: Option<&Entry>, to: Option<&Entry>, steps: &mut Vec<Transition>) {
     let children = |entry: Option<&Entry>| -> Vec<(Name, Entry)> {
-        entry
-            .and_then(Entry::as_directory)
-            .map(|d| d.children.clone())
-            .unwrap_or_default()
+        entry.and_then(Entry::as_directory).map(|d| d.children.clone()).unwrap_or_default()
     };
     let (from, to) = (children(from), children(to));
-    let mut names: Vec<_> = from
-        .iter()
-        .chain(&to)
-        .map(|(name, _)| name.clone())
-        .collect();
+    let mut names: Vec<_> = from.iter().chain(&to).map(|(name, _)| name.clone()).collect();
     names.sort();
     names.dedup();
     let find = |children: &[(Name, Entry)], name: &Name| {
-        children
-            .iter()
-            .find(|(other, _)| other == name)
-            .map(|(_, entry)| entry.clone())
+        children.iter().find(|(other, _)| other == name).map(|(_, entry)| entry.clone())
     };
     for name in names {
-        plan(
-            &at.join(&name),
-            find(&from, &name).as_ref(),
-            find(&to, &name).as_ref(),
-            steps,
-        );
+        plan(&at.join(&name), find(&from, &name).as_ref(), find(&to, &name).as_ref(), steps);
     }
 }
 
@@ -104,11 +73,7 @@ fn any_tree() -> impl Strategy<Value = Entry> {
                 .into_iter()
                 .map(|(name, entry)| (Name::parse(name.as_bytes()).expect("a name"), entry))
                 .collect();
-            Entry::Directory(Directory {
-                mode: 0o755,
-                only_excluded: false,
-                children,
-            })
+            Entry::Directory(Directory { mode: 0o755, only_excluded: false, children })
         })
     });
     prop::collection::btree_map("[a-e]", tree, 0..6).prop_map(|children| {
@@ -116,18 +81,13 @@ fn any_tree() -> impl Strategy<Value = Entry> {
             .into_iter()
             .map(|(name, entry)| (Name::parse(name.as_bytes()).expect("a name"), entry))
             .collect();
-        Entry::Directory(Directory {
-            mode: 0o755,
-            only_excluded: false,
-            children,
-        })
+        Entry::Directory(Directory { mode: 0o755, only_excluded: false, children })
     })
 }
 
 fn steps_of(transitions: Vec<Transition>) -> Vec<Step> {
-    let known: std::collections::HashMap<Digest, Vec<u8>> = (0..32)
-        .map(|seed| (Digest::of(&content_of(seed)), content_of(seed)))
-        .collect();
+    let known: std::collections::HashMap<Digest, Vec<u8>> =
+        (0..32).map(|seed| (Digest::of(&content_of(seed)), content_of(seed))).collect();
     let mut steps = Vec::new();
     for transition in transitions {
         let is_content_needed = match (&transition.expected, &transition.new) {
@@ -188,18 +148,10 @@ proptest! {
 /// Prints what writing costs; run it in release with `--nocapture` to compare with the target.
 #[test]
 fn many_small_files_are_written_and_the_cost_printed() {
-    let count: usize = if cfg!(debug_assertions) {
-        1_000
-    } else {
-        20_000
-    };
+    let count: usize = if cfg!(debug_assertions) { 1_000 } else { 20_000 };
     let shm = Path::new("/dev/shm");
     for writers in [1, 2, 2] {
-        let base = if shm.is_dir() {
-            shm.to_path_buf()
-        } else {
-            std::env::temp_dir()
-        };
+        let base = if shm.is_dir() { shm.to_path_buf() } else { std::env::temp_dir() };
         let world = World::in_directory(&base);
         let mut steps: Vec<Step> = Vec::new();
         for at in 0..count / 50 {
@@ -219,9 +171,7 @@ fn many_small_files_are_written_and_the_cost_printed() {
             let start = Instant::now();
             let applier = Applier::new(&world.root, &world.staging, &world.cache, writers);
             let mut applied = 0;
-            applier.apply(steps, |o| {
-                applied += usize::from(o.status == Status::Applied)
-            });
+            applier.apply(steps, |o| applied += usize::from(o.status == Status::Applied));
             let took = start.elapsed();
             println!(
                 "{count} files {what} by {writers} writers in {took:?}: {:.0} a second",

@@ -32,19 +32,11 @@ fn a_parent_that_became_a_link_lets_nothing_out() {
         steps.extend(step("dir/sub", Some(directory()), None));
         steps.extend(step("dir", Some(directory()), None));
         let statuses = world.apply(steps);
-        assert!(
-            statuses.iter().all(|s| *s != Status::Applied),
-            "{statuses:?}"
-        );
+        assert!(statuses.iter().all(|s| *s != Status::Applied), "{statuses:?}");
         assert_eq!(std::fs::read(secret.join("victim")).expect("there"), b"x");
-        assert_eq!(
-            std::fs::read(secret.join("sub/victim")).expect("there"),
-            b"x"
-        );
+        assert_eq!(std::fs::read(secret.join("sub/victim")).expect("there"), b"x");
         assert_eq!(std::fs::read_dir(&secret).expect("listed").count(), 2);
-        let mode = std::fs::metadata(secret.join("victim"))
-            .expect("there")
-            .mode();
+        let mode = std::fs::metadata(secret.join("victim")).expect("there").mode();
         assert_eq!(mode & 0o111, 0);
         world.assert_clean();
     }
@@ -74,15 +66,8 @@ fn a_parent_that_is_swapped_all_the_time_lets_nothing_out() {
         statuses.iter().filter(|s| **s == Status::Applied).count()
     });
     assert_eq!(std::fs::read_dir(&secret).expect("listed").count(), 0);
-    let real = if world.at("dir").is_symlink() {
-        "other"
-    } else {
-        "dir"
-    };
-    assert_eq!(
-        std::fs::read_dir(world.at(real)).expect("listed").count(),
-        applied
-    );
+    let real = if world.at("dir").is_symlink() { "other" } else { "dir" };
+    assert_eq!(std::fs::read_dir(world.at(real)).expect("listed").count(), applied);
 }
 
 #[test]
@@ -134,14 +119,8 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let done = std::process::Command::new("umount")
-            .arg("-l")
-            .arg(self.0.path())
-            .status();
-        assert!(
-            done.is_ok_and(|status| status.success()),
-            "the tmpfs was not unmounted"
-        );
+        let done = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+        assert!(done.is_ok_and(|status| status.success()), "the tmpfs was not unmounted");
     }
 }
 
@@ -153,29 +132,16 @@ fn a_full_disk_fails_what_does_not_fit_and_nothing_else() {
     for apart in [false, true] {
         let guard = tempfile::tempdir_in(disk.0.path()).expect("a directory");
         let elsewhere = tempfile::tempdir().expect("a directory");
-        let staging = if apart {
-            elsewhere.path().join("s")
-        } else {
-            guard.path().join("staging")
-        };
+        let staging = if apart { elsewhere.path().join("s") } else { guard.path().join("staging") };
         let world = World::with_staging(guard, &staging);
         world.put("kept", b"old");
         let large = vec![1; 3_000_000];
         let mut steps = with_content("large", None, &large, 0o644, 256 * 1024);
-        steps.extend(with_content(
-            "kept",
-            Some(file(b"old", 0o644)),
-            &large,
-            0o644,
-            256 * 1024,
-        ));
+        steps.extend(with_content("kept", Some(file(b"old", 0o644)), &large, 0o644, 256 * 1024));
         steps.extend(small("small", None, b"fits", 0o644));
         let statuses = world.apply(steps);
         for status in &statuses[..2] {
-            assert!(
-                matches!(status, Status::Failed { no_space: true, .. }),
-                "{status:?}"
-            );
+            assert!(matches!(status, Status::Failed { no_space: true, .. }), "{status:?}");
             assert!(problem(status).contains("the disk is full"), "{status:?}");
         }
         assert_eq!(statuses[2], Status::Applied);
@@ -218,10 +184,7 @@ fn staging_on_another_file_system_works_the_same() {
         }
         assert_eq!(apply_all_kinds(&world, ""), vec![Status::Applied; 6]);
         let root = world.scan().root.expect("a root");
-        assert_eq!(
-            root.find(&path("large")),
-            Some(&file(&vec![4; 200_000], 0o700))
-        );
+        assert_eq!(root.find(&path("large")), Some(&file(&vec![4; 200_000], 0o700)));
         assert_eq!(world.scan().temporaries, []);
     }
 }
@@ -234,12 +197,7 @@ fn apply_all_kinds(world: &World, prefix: &str) -> Vec<Status> {
     steps.extend(with_content(&at("large"), None, &large, 0o700, 70_000));
     let old = Some(file(&large, 0o700));
     steps.extend(with_content(&at("large"), old, &larger, 0o700, 70_000));
-    steps.extend(small(
-        &at("small"),
-        Some(file(b"one", 0o644)),
-        b"two",
-        0o644,
-    ));
+    steps.extend(small(&at("small"), Some(file(b"one", 0o644)), b"two", 0o644));
     steps.extend(step(&at("link"), None, Some(link("one"))));
     steps.extend(step(&at("link"), Some(link("one")), Some(link("two"))));
     world.apply(steps)
