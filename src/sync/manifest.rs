@@ -10,8 +10,9 @@
 //! trees, and holds no lock longer than one small transaction; that only one session uses a
 //! manifest is the caller's business.
 
+use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
@@ -443,17 +444,17 @@ fn save_pair(transaction: &Transaction<'_>, pair: &ReplicaPair) -> Result<(), ru
 }
 
 impl Owner {
-    fn load(database: &Connection) -> Result<Option<(Vec<u8>, Vec<u8>)>, rusqlite::Error> {
-        Ok(load_meta(database, "root")?.zip(load_meta(database, "profile")?))
+    fn load(database: &Connection) -> Result<Option<Self>, rusqlite::Error> {
+        let saved = load_meta(database, "root")?.zip(load_meta(database, "profile")?);
+        Ok(saved.map(|(root, profile)| Self {
+            root: OsString::from_vec(root).into(),
+            profile: String::from_utf8_lossy(&profile).into_owned(),
+        }))
     }
 
     fn save(&self, database: &Connection) -> Result<(), rusqlite::Error> {
         save_meta(database, "root", self.root.as_os_str().as_bytes())?;
         save_meta(database, "profile", self.profile.as_bytes())
-    }
-
-    fn is(&self, saved: &(Vec<u8>, Vec<u8>)) -> bool {
-        saved.0 == self.root.as_os_str().as_bytes() && saved.1 == self.profile.as_bytes()
     }
 }
 

@@ -145,12 +145,12 @@ fn prepare(path: &Path, owner: &Owner) -> Result<Result<Connection, Unusable>, M
     }
     match Owner::load(&database)? {
         None => owner.save(&database)?,
-        Some(saved) if owner.is(&saved) => {}
-        Some((root, profile)) => {
+        Some(saved) if saved == *owner => {}
+        Some(saved) => {
             return unusable(format!(
                 "it belongs to `{}` with the profile `{}`",
-                root.escape_ascii(),
-                profile.escape_ascii()
+                saved.root.display(),
+                saved.profile
             ));
         }
     }

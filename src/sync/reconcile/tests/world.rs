@@ -197,14 +197,15 @@ fn odd() -> impl Strategy<Value = Node> {
     let unreadable = Entry::Problem("no permission".to_owned());
     let husk = Node::Dir(BTreeMap::from([("x".to_owned(), Node::Excluded)]));
     prop_oneof![
-        Just(Node::Leaf(Entry::Untracked)),
-        Just(Node::Leaf(unreadable)),
-        Just(husk)
+        1 => Just(Node::Leaf(Entry::Untracked)),
+        1 => Just(Node::Leaf(unreadable)),
+        2 => Just(husk),
     ]
 }
 
+/// Mostly the same name, so that edits of both sides meet.
 fn names() -> impl Strategy<Value = String> {
-    "[abc]"
+    prop_oneof![4 => Just("a"), 2 => Just("b"), 1 => Just("c")].prop_map(str::to_owned)
 }
 
 /// A directory of at most three levels; with odd content only if asked.
@@ -244,10 +245,10 @@ fn edits() -> impl Strategy<Value = Vec<(SyncPath, Option<Node>)>> {
         3 => (paths(), leaf().prop_map(Some)),
         2 => (paths(), Just(None)),
         2 => (paths(), tree(true).prop_map(Some)),
-        1 => (paths(), odd().prop_map(Some)),
-        1 => excluded,
+        2 => (paths(), odd().prop_map(Some)),
+        2 => excluded,
     ];
-    vec(edit, 0..5)
+    vec(edit, 0..6)
 }
 
 /// One tree, changed on each side independently, as after a time offline.
