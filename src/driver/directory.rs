@@ -1,1 +1,3 @@
-//! (being written)
+//! x
+use crate::config::DirectoryConfig;
+pub struct Directory;
