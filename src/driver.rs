@@ -256,7 +256,7 @@ pub fn open(profile: &Profile) -> Option<Box<dyn Driver>> {
     use crate::config::DriverConfig;
     match &profile.driver {
         DriverConfig::Local => None,
-        DriverConfig::Directory(_) => None,
+        DriverConfig::Directory(config) => Some(Box::new(directory::Directory::new(config))),
         DriverConfig::Docker(config) => Some(Box::new(docker::Docker::new(config))),
     }
 }

@@ -190,7 +190,7 @@ impl Plan<'_> {
             .config
             .and_then(|config| config.labels)
             .unwrap_or_default();
-        let ours = theirs.get(label::VERSION).is_some()
+        let ours = theirs.contains_key(label::VERSION)
             && theirs.get(label::SESSION) == self.spec.labels.get(label::SESSION);
         let never_ran = found.state.and_then(|state| state.status)
             == Some(bollard::models::ContainerStateStatusEnum::CREATED);

@@ -97,7 +97,7 @@ async fn lives_and_goes(link: LinkKind, image: &str) {
     // Another process finds it by its labels, and removes it.
     let other = Docker::new(&config(image));
     let found = other.find(&spec.labels).await.unwrap();
-    assert_eq!(found, [sandbox.clone()]);
+    assert_eq!(found, std::slice::from_ref(&sandbox));
     other.remove(&found[0]).await.unwrap();
     assert!(other.find(&spec.labels).await.unwrap().is_empty());
     assert_eq!(other.state(&sandbox).await.unwrap(), SandboxState::Gone);
@@ -208,12 +208,7 @@ async fn the_container_is_what_the_profile_says_and_nothing_is_mounted_by_stdio(
     assert_eq!(stat("/home"), "755 0:0");
     assert_eq!(stat("/home/me"), "755 0:0");
     assert_eq!(stat("/home/me/a project"), "755 1234:5678");
-    let listed = docker(&["exec",
-        &sandbox.id,
-        "ls",
-        "/.skync",
-        "/.skync/state",
-    ]);
+    let listed = docker(&["exec", &sandbox.id, "ls", "/.skync", "/.skync/state"]);
     assert!(!listed.contains("secret"), "{listed}");
     assert_eq!(listed.matches("skync-agent-").count(), 1, "{listed}");
     assert_eq!(
@@ -542,7 +537,10 @@ async fn a_named_container_gets_our_agent_and_loses_it_again() {
             .unwrap();
         let mut stream = second.dial(&other, PATIENCE).await.unwrap();
         assert_echo(&mut *stream, 10).await;
-        assert_eq!(driver.find(&one.labels).await.unwrap(), [first.clone()]);
+        assert_eq!(
+            driver.find(&one.labels).await.unwrap(),
+            std::slice::from_ref(&first)
+        );
 
         driver.remove(&first).await.unwrap();
         driver.remove(&first).await.unwrap();

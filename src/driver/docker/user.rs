@@ -51,7 +51,7 @@ impl<'a> UserName<'a> {
                 group: None,
             });
         }
-        let parsed = who(user).and_then(|user| Some((user, group.map(who))));
+        let parsed = who(user).map(|user| (user, group.map(who)));
         match parsed {
             Some((user, None)) => Ok(Self { user, group: None }),
             Some((user, Some(Some(group)))) => Ok(Self {

@@ -84,6 +84,10 @@ fn serve(options: &HashMap<String, String>) -> io::Result<()> {
     let stopper = UnixListener::bind(state.join("stop.sock"))?;
     let cleanup = options.get("--cleanup").cloned();
     let stubborn = mode == "stubborn";
+    if stubborn {
+        let child = process::Command::new("sleep").arg("60").spawn()?;
+        fs::write(state.join("child.pid"), child.id().to_string())?;
+    }
     thread::spawn(move || {
         while stopper.accept().is_ok() {
             if stubborn {
