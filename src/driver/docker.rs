@@ -5,18 +5,20 @@
 //! anybody on the host. With `container`, our agent beside the processes of a container that is
 //! not ours and is never removed by us.
 //!
-//! In reading order: [`address`] and [`engine`] reach the engine, [`image`], [`user`] and
-//! [`archive`] are what a creation needs, [`container`] and [`named`] are the two kinds of
-//! sandbox, [`link`], [`stream`] and [`monitor`] are how a live one is reached and watched.
+//! In reading order: `address` and `engine` reach the engine, `image`, `user` and
+//! `archive` are what a creation needs, `container` and `named` (with `running` and
+//! `command`) are the two kinds of sandbox, `link`, `stream` and `monitor` are how a live one is reached and watched.
 
 mod address;
 mod archive;
+mod command;
 mod container;
 mod engine;
 mod image;
 mod link;
 mod monitor;
 mod named;
+mod running;
 mod stream;
 mod user;
 mod validate;

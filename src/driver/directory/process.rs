@@ -16,7 +16,8 @@ use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Place, failed};
+use super::Place;
+use super::files::failed;
 use crate::driver::excerpt::Tail;
 use crate::driver::{DriverError, ErrorKind};
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{failed, write_file};
+use super::files::{failed, write_file};
 use crate::driver::{DriverError, ErrorKind, Sandbox, is_session_id, label};
 
 /// The file's name in a sandbox's directory.

@@ -6,6 +6,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use sha2::{Digest, Sha256};
+
 use super::*;
 use crate::driver::label;
 use crate::driver::stand_in::{Manner, PATIENCE, SECRET, StandIns, assert_echo, quiet, spec};

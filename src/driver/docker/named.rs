@@ -11,30 +11,25 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
-use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
+use bollard::exec::{CreateExecOptions, StartExecOptions};
 use bollard::models::ContainerInspectResponse;
-use bollard::query_parameters::ListContainersOptionsBuilder;
-use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::AGENT_DIR;
 use super::archive::{self, Archive};
+use super::command::{Finished, run};
 use super::container::verify;
 use super::engine::{Engine, status};
 use super::image;
 use super::link::{AgentPlace, Live};
+use super::running::{check_name, running};
 use super::user::{Ids, ids};
 use crate::config::DockerConfig;
-use crate::driver::excerpt::{Tail, nearest, printable};
 use crate::driver::{
     AgentBinary, AgentSource, DriverError, ErrorKind, LinkSecret, Progress, Sandbox, SandboxSpec,
     SandboxState, is_session_id, label,
 };
-
-/// How long the agent may take to stop: it gives operations 5 s, and itself as much.
-const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Most bytes of a record.
 const RECORD_BYTES_MAX: usize = 64 * 1024;
@@ -48,69 +43,6 @@ struct Record {
     root: PathBuf,
     /// The agent's file name.
     agent: String,
-}
-
-/// Checks that `name` cannot be another path of the engine's interface.
-///
-/// # Errors
-/// [`ErrorKind::Invalid`].
-pub(super) fn check_name(name: &str) -> Result<(), DriverError> {
-    let good = name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-    if good {
-        return Ok(());
-    }
-    let message = format!("`{}` is no name of a container", printable(name));
-    Err(DriverError::new(ErrorKind::Invalid, message)
-        .hint("`docker ps` lists the names of those that run"))
-}
-
-/// The container, which must run.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`] if there is none, [`ErrorKind::Invalid`] if it does not run.
-pub(super) async fn running(
-    engine: &Engine,
-    name: &str,
-) -> Result<ContainerInspectResponse, DriverError> {
-    check_name(name)?;
-    let found = match engine
-        .try_call(engine.api.inspect_container(name, None))
-        .await
-    {
-        Ok(found) => found,
-        Err(error) if status(&error) == Some(404) => return Err(missing(engine, name).await),
-        Err(error) => return Err(engine.error(&format!("look at the container `{name}`"), error)),
-    };
-    let state = found.state.clone().unwrap_or_default();
-    let (what, then) = match (state.running, state.paused) {
-        (Some(true), Some(true)) => ("is paused", "unpause"),
-        (Some(true), _) => return Ok(found),
-        _ => ("does not run", "start"),
-    };
-    let message = format!("the container `{name}` {what}");
-    Err(DriverError::new(ErrorKind::Invalid, message).hint(format!("run `docker {then} {name}`")))
-}
-
-async fn missing(engine: &Engine, name: &str) -> DriverError {
-    let message = format!("there is no container `{name}`");
-    let mut error = DriverError::new(ErrorKind::NotFound, message);
-    let options = ListContainersOptionsBuilder::new().all(true).build();
-    let listed = engine
-        .try_call(engine.api.list_containers(Some(options)))
-        .await;
-    let names: Vec<String> = listed
-        .unwrap_or_default()
-        .into_iter()
-        .flat_map(|found| found.names.unwrap_or_default())
-        .collect();
-    let near = nearest(name, names.iter().map(|name| name.trim_start_matches('/')));
-    if !near.is_empty() {
-        error = error.hint(format!("did you mean `{}`?", near.join("`, `")));
-    }
-    error.hint("`docker ps --all` lists those there are")
 }
 
 /// Puts our agent into the container and starts it; on an error nothing is left there.
@@ -398,69 +330,6 @@ async fn record(
                     !hex.is_empty() && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
                 })
     }))
-}
-
-/// How a command ended.
-struct Finished {
-    code: i64,
-    said: Tail,
-}
-
-impl Finished {
-    fn words(&self) -> String {
-        let said = self.said.lines();
-        match said.as_str() {
-            "" => format!("exit code {}", self.code),
-            said => format!("exit code {}: {said}", self.code),
-        }
-    }
-}
-
-async fn run(
-    engine: &Engine,
-    container: &str,
-    user: Option<&str>,
-    command: &[&str],
-) -> Result<Finished, DriverError> {
-    let options = CreateExecOptions {
-        attach_stdout: Some(true),
-        attach_stderr: Some(true),
-        cmd: Some(command.iter().map(|word| (*word).to_owned()).collect()),
-        user: user.map(str::to_owned),
-        working_dir: Some("/".to_owned()),
-        ..CreateExecOptions::default()
-    };
-    let doing = format!("run `{}` in the container", command.join(" "));
-    let exec = engine
-        .call(&doing, engine.api.create_exec(container, options))
-        .await?;
-    let started = engine
-        .call(&doing, engine.api.start_exec(&exec.id, None))
-        .await?;
-    let mut said = Tail::default();
-    if let StartExecResults::Attached {
-        mut output,
-        input: _input,
-    } = started
-    {
-        let read = async {
-            while let Some(Ok(message)) = output.next().await {
-                said.push(message.as_ref());
-            }
-        };
-        if tokio::time::timeout(STOP_TIMEOUT, read).await.is_err() {
-            let limit = STOP_TIMEOUT.as_secs();
-            let message = format!("cannot {doing}: it did not end within {limit} s");
-            return Err(DriverError::new(ErrorKind::Failed, message));
-        }
-    }
-    let found = engine
-        .call(&doing, engine.api.inspect_exec(&exec.id))
-        .await?;
-    Ok(Finished {
-        code: found.exit_code.unwrap_or(-1),
-        said,
-    })
 }
 
 /// How our agent's container is; gone also if only our agent's directory has gone.

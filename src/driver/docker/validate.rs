@@ -4,7 +4,7 @@ use bollard::models::SystemInfo;
 
 use super::engine::{Engine, status};
 use super::image::{self, ImageName};
-use super::named;
+use super::running;
 use super::user::UserName;
 use crate::config::{DockerConfig, LinkKind};
 use crate::driver::excerpt::{nearest, printable};
@@ -94,7 +94,7 @@ pub(super) fn offline(config: &DockerConfig) -> Vec<DriverError> {
         config
             .container
             .as_deref()
-            .and_then(|name| named::check_name(name).err()),
+            .and_then(|name| running::check_name(name).err()),
     );
     problems
 }
@@ -123,9 +123,9 @@ pub(super) async fn online(engine: &Engine, config: &DockerConfig) -> Vec<Driver
     if let Some(name) = config
         .container
         .as_deref()
-        .filter(|name| named::check_name(name).is_ok())
+        .filter(|name| running::check_name(name).is_ok())
     {
-        problems.extend(named::running(engine, name).await.err());
+        problems.extend(running::running(engine, name).await.err());
     } else if let Some(network) = config.network.as_deref() {
         problems.extend(check_network(engine, network).await.err());
     }
@@ -182,7 +182,7 @@ async fn check_network(engine: &Engine, network: &str) -> Result<(), DriverError
         return Ok(());
     }
     if let Some(container) = network.strip_prefix("container:") {
-        return named::running(engine, container).await.map(|_| ());
+        return running::running(engine, container).await.map(|_| ());
     }
     let plain = network
         .chars()
