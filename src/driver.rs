@@ -7,6 +7,10 @@
 pub mod directory;
 pub mod docker;
 
+mod excerpt;
+#[cfg(test)]
+mod stand_in;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -48,6 +52,14 @@ pub struct SandboxSpec {
     pub lease: Duration,
     /// A directory of the session on the host (mode 0700), for sockets; it exists.
     pub runtime: PathBuf,
+}
+
+/// True for what [`SandboxSpec::session`] may be. Drivers check it, because they make paths of it.
+pub(crate) fn is_session_id(text: &str) -> bool {
+    text.len() == 16
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The 32 bytes that both ends of a link prove to know. Never printed.
@@ -106,7 +118,10 @@ pub struct AgentBinary {
 impl AgentBinary {
     /// The file name it has wherever it is installed.
     pub fn file_name(&self) -> String {
-        let hex: String = self.sha256[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = self.sha256[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         format!("skync-agent-{hex}")
     }
 }
@@ -173,7 +188,12 @@ pub struct DriverError {
 impl DriverError {
     /// An error without hints.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hints: Vec::new(), source: None }
+        Self {
+            kind,
+            message: message.into(),
+            hints: Vec::new(),
+            source: None,
+        }
     }
 
     /// Adds what to do.
@@ -185,10 +205,7 @@ impl DriverError {
 
     /// Adds what it came from.
     #[must_use]
-    pub fn source(
-        mut self,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
+    pub fn source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
