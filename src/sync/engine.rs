@@ -21,7 +21,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::ancestor::Ancestor;
 use super::manifest::{Manifest, ManifestError, ReplicaPair};
-use super::plan::{Plan, Side, Step, flatten};
+use super::plan::{Plan, Side, Step, creations_first, flatten};
 use super::reconcile::reconcile;
 use super::record;
 use super::report::Report;
@@ -241,7 +241,9 @@ impl Engine {
             self.refresh_rules().await?;
             let (host, sandbox) = self.scan().await?;
             let plan = self.plan(host, sandbox)?;
-            let steps = [flatten(&plan.host), flatten(&plan.sandbox)].map(Arc::new);
+            let steps = [&plan.host, &plan.sandbox].map(|changes| {
+                Arc::new(creations_first(flatten(changes)))
+            });
             let outcomes = self.carry_out(&steps).await?;
             self.record(&plan, &steps, &outcomes).await?;
             report.add(plan, &steps, &outcomes);

@@ -4,6 +4,7 @@
 //! decides anything. A plan names every entry that it removes, so an executor can refuse to remove
 //! what the plan did not know (invariants I4, I5).
 
+use std::collections::HashSet;
 use std::fmt;
 
 use skync_agent::entry::{Directory, Entry};
@@ -203,6 +204,31 @@ pub fn flatten(changes: &[Change]) -> Vec<Step> {
         );
     }
     steps
+}
+
+/// Puts what comes before what goes, wherever the two do not depend on each other.
+///
+/// A file that was moved is a removal and a creation. If the connection breaks between them, the
+/// side that is being changed must be left with both copies, never with none.
+#[must_use]
+pub fn creations_first(steps: Vec<Step>) -> Vec<Step> {
+    let removed: HashSet<SyncPath> = steps
+        .iter()
+        .filter(|step| step.new.is_none())
+        .map(|step| step.path.clone())
+        .collect();
+    // What takes the place of something else, or goes into it, has to wait for the removal.
+    let waits = |path: &SyncPath| {
+        std::iter::successors(Some(path.clone()), |path| path.split().map(|(parent, _)| parent))
+            .any(|path| removed.contains(&path))
+    };
+    let (removals, creations): (Vec<_>, Vec<_>) =
+        steps.into_iter().partition(|step| step.new.is_none());
+    let (late, mut ordered): (Vec<_>, Vec<_>) =
+        creations.into_iter().partition(|step| !removed.is_empty() && waits(&step.path));
+    ordered.extend(removals);
+    ordered.extend(late);
+    ordered
 }
 
 /// Adds the removal of what is in `old` and has no entry of the same kind in `new`.

@@ -144,9 +144,9 @@ fn read_out(host: &Endpoint, steps: &[Step], counters: &Counters, sender: &mut S
     let mut read = Read::default();
     for (index, step) in steps.iter().enumerate() {
         if let Some(file) = needed(step) {
-            let result = host.read(&step.path, file.digest, file.size, &mut |offset, data, last| {
-                counters.moved(data.len(), last);
-                sender.chunk(wire::chunk_to_wire(file.digest, offset, data, last))
+            let result = host.read(&step.path, file, &mut |chunk| {
+                counters.moved(chunk.data.len(), chunk.last);
+                sender.chunk(wire::chunk_to_wire(chunk))
             });
             if let Err(problem) = result {
                 // It changed since the scan, most likely; the next round sees what it is now.

@@ -127,6 +127,8 @@ fn kind(code: ExitCode) -> &'static str {
         ExitCode::Exhausted => "exhausted",
         ExitCode::OutcomeUnknown => "outcome-unknown",
         ExitCode::NotStarted => "not-started",
+        ExitCode::NotExecutable => "not_executable",
+        ExitCode::CommandNotFound => "command_not_found",
         ExitCode::Interrupted => "interrupted",
     }
 }
