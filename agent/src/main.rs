@@ -10,12 +10,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use skync_agent::{bridge, disk, operation, own, serve, stop};
+use skync_agent::{bridge, operation, own, serve, stop};
 
 const USAGE: &str = "skync-agent is started by skync, not by hand:
-  skync-agent serve --state DIR --lease-ms N [--dial SOCKET] [--socket SOCKET] [--cleanup DIR] [--setsid]
+  skync-agent serve --state DIR --lease-ms N [--dial SOCKET] [--socket SOCKET] [--cleanup DIR] [--listen] [--setsid]
   skync-agent bridge --state DIR [--socket SOCKET]
-  skync-agent stop --state DIR
+  skync-agent stop --state DIR [--socket SOCKET]
   skync-agent clean --dir DIR
   skync-agent version";
 
@@ -74,6 +74,8 @@ fn parse(mut from: impl Iterator<Item = OsString>) -> Option<Arguments> {
             "--dir" => arguments.dir = Some(from.next()?.into()),
             "--lease-ms" => arguments.lease_ms = Some(from.next()?.to_str()?.parse().ok()?),
             "--setsid" => arguments.setsid = true,
+            // It always does; the driver says what it relies on.
+            "--listen" => {}
             _ => return None,
         }
     }
@@ -84,7 +86,7 @@ fn run(verb: &str, arguments: Arguments) -> std::io::Result<()> {
     let missing = |flag: &str| std::io::Error::other(format!("`{flag}` is missing"));
     if verb == "clean" {
         let dir = arguments.dir.ok_or_else(|| missing("--dir"))?;
-        return disk::remove_tree(&dir).map_err(std::io::Error::other);
+        return own::remove_place(&dir);
     }
     let state = arguments.state.ok_or_else(|| missing("--state"))?;
     if verb == "stop" {

@@ -8,6 +8,11 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
+use crate::disk;
+
+/// The file by which a driver finds a sandbox that is a directory.
+const RECORD: &str = "sandbox.json";
+
 /// Writes a file of the agent's own, for its owner alone.
 ///
 /// # Errors
@@ -31,6 +36,31 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// Removes the sandbox's own place, and the directory above it if that is empty then.
+///
+/// Its record goes last: whoever looks for sandboxes finds one until all of it is gone.
+///
+/// # Errors
+/// The first thing that could not be removed.
+pub fn remove_place(place: &Path) -> io::Result<()> {
+    let entries = match std::fs::read_dir(place) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name() != RECORD {
+            disk::remove_tree(&entry.path()).map_err(io::Error::other)?;
+        }
+    }
+    disk::remove_tree(place).map_err(io::Error::other)?;
+    if let Some(parent) = place.parent() {
+        // Other sandboxes may be there, or it is not ours to remove.
+        let _ = std::fs::remove_dir(parent);
+    }
+    Ok(())
 }
 
 /// Takes a descriptor that the parent left open for this process.

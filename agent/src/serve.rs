@@ -20,7 +20,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use crate::disk;
 use crate::own;
 use crate::endpoint::Endpoint;
 use crate::handshake;
@@ -103,7 +102,7 @@ pub async fn serve(options: Options) -> io::Result<()> {
     kill_all(rustix::process::getpid(), &[].into(), [].into());
     let _ = own::remove_file(&socket);
     if let Some(place) = options.cleanup {
-        disk::remove_tree(&place).map_err(io::Error::other)?;
+        own::remove_place(&place)?;
     }
     Ok(())
 }

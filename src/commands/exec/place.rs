@@ -10,7 +10,7 @@ use crate::config::Profile;
 use crate::error::{CliError, ExitCode};
 
 /// Becomes the command: same process, terminal, signals and exit code.
-pub fn run(args: &ExecArgs, profile: &Profile, current: &Path) -> Result<u8, CliError> {
+pub(super) fn run(args: &ExecArgs, profile: &Profile, current: &Path) -> Result<u8, CliError> {
     let Some((program, arguments)) = args.command.split_first() else {
         return Err(CliError::new(ExitCode::Usage, "no command was given"));
     };

@@ -35,7 +35,7 @@ const TRIES_MAX: u32 = 50;
 const SIGPIPE: u32 = 13;
 
 /// Runs one command and returns its exit code.
-pub async fn run(context: &Context, spec: &Spec, begin: Begin) -> Result<u8, CliError> {
+pub(super) async fn run(context: &Context, spec: &Spec, begin: Begin) -> Result<u8, CliError> {
     for _ in 0..TRIES_MAX {
         let mut connection = Connection::find_or_start(&context.places, spec).await?;
         let (send, receive) = mpsc::channel(PIECES_WAITING_MAX);
