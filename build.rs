@@ -3,6 +3,7 @@
 //! The agent is a static binary for this machine's architecture, compressed. Other architectures
 //! come from `scripts/build-agents`: `SKYNC_EMBED_AGENT_DIR` names a directory of
 //! `skync-agent-<machine>` files to carry instead of building one (an empty directory: none).
+#![expect(clippy::disallowed_methods, reason = "it writes to OUT_DIR, not to a user's files")]
 
 use std::env;
 use std::error::Error;
@@ -85,13 +86,15 @@ fn embed(out: &Path, agents: Vec<(String, PathBuf)>) -> Result<(), Box<dyn Error
         let bytes = fs::read(&path)?;
         if bytes.len() > AGENT_BYTES_MAX {
             let size = bytes.len();
-            return Err(format!("{}: {size} bytes, the limit is {AGENT_BYTES_MAX}", path.display()).into());
+            return Err(format!(
+                "{}: {size} bytes, the limit is {AGENT_BYTES_MAX}",
+                path.display()
+            )
+            .into());
         }
         let packed = out.join(format!("skync-agent-{machine}.gz"));
-        let mut encoder = flate2::write::GzEncoder::new(
-            fs::File::create(&packed)?,
-            flate2::Compression::best(),
-        );
+        let mut encoder =
+            flate2::write::GzEncoder::new(fs::File::create(&packed)?, flate2::Compression::best());
         encoder.write_all(&bytes)?;
         encoder.finish()?;
         let sha256: [u8; 32] = Sha256::digest(&bytes).into();

@@ -57,7 +57,9 @@ fn from_directory(directory: &Path, machine: &str) -> Result<AgentBinary, Driver
     let bytes = std::fs::read(&file).map_err(|error| {
         let message = format!("cannot read the agent `{}`", file.display());
         DriverError::new(ErrorKind::NoAgent, message)
-            .hint(format!("{DIRECTORY_VARIABLE} names that directory; unset it to use the agent inside skync"))
+            .hint(format!(
+                "{DIRECTORY_VARIABLE} names that directory; unset it to use the agent inside skync"
+            ))
             .source(error)
     })?;
     let sha256 = Sha256::digest(&bytes).into();

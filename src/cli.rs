@@ -310,10 +310,7 @@ impl Glimpse {
                 }
                 // What follows may be the command's.
                 "exec" => {
-                    return Self {
-                        exec: true,
-                        ..glimpse
-                    };
+                    return Self { exec: true, ..glimpse };
                 }
                 _ if argument.starts_with('-') => {}
                 _ => break,

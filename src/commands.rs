@@ -96,11 +96,7 @@ impl Context {
         for problem in problems.iter().take(WARNINGS_MAX) {
             render::warning(&problem.to_string(), self.style);
         }
-        if let Some(more) = problems
-            .len()
-            .checked_sub(WARNINGS_MAX)
-            .filter(|more| *more > 0)
-        {
+        if let Some(more) = problems.len().checked_sub(WARNINGS_MAX).filter(|more| *more > 0) {
             let text = format!("{more} more; `skync profile validate --all` shows them");
             render::warning(&text, self.style);
         }

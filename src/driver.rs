@@ -56,10 +56,7 @@ pub struct SandboxSpec {
 
 /// True for what [`SandboxSpec::session`] may be. Drivers check it, because they make paths of it.
 pub(crate) fn is_session_id(text: &str) -> bool {
-    text.len() == 16
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The 32 bytes that both ends of a link prove to know. Never printed.
@@ -118,10 +115,7 @@ pub struct AgentBinary {
 impl AgentBinary {
     /// The file name it has wherever it is installed.
     pub fn file_name(&self) -> String {
-        let hex: String = self.sha256[..8]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hex: String = self.sha256[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         format!("skync-agent-{hex}")
     }
 }
@@ -188,12 +182,7 @@ pub struct DriverError {
 impl DriverError {
     /// An error without hints.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            hints: Vec::new(),
-            source: None,
-        }
+        Self { kind, message: message.into(), hints: Vec::new(), source: None }
     }
 
     /// Adds what to do.

@@ -72,9 +72,8 @@ fn asked_for(wish: &str, host: &[Variable]) -> Result<Option<Variable>, CliError
         let message = format!("`--env {wish}` names no variable");
         return Err(CliError::new(ExitCode::Usage, message).hint("write NAME=VALUE, or NAME"));
     }
-    let value = value.or_else(|| {
-        host.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())
-    });
+    let value = value
+        .or_else(|| host.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone()));
     Ok(value.map(|value| (name.into(), value)))
 }
 

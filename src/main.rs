@@ -24,11 +24,7 @@ fn main() -> ProcessExit {
         Err(error) => {
             // Whatever fails outside the command fails before it: `exec` itself reports the rest.
             let before_start = exec && (error.code as u8) < ExitCode::OutcomeUnknown as u8;
-            let error = if before_start {
-                error.not_started()
-            } else {
-                error
-            };
+            let error = if before_start { error.not_started() } else { error };
             render::error(&error, json, style);
             ProcessExit::from(error.code as u8)
         }
@@ -60,11 +56,7 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ProcessExit {
         return ProcessExit::SUCCESS;
     }
     let glimpse = Glimpse::of(arguments);
-    let code = if glimpse.exec {
-        ExitCode::NotStarted
-    } else {
-        ExitCode::Usage
-    };
+    let code = if glimpse.exec { ExitCode::NotStarted } else { ExitCode::Usage };
     if glimpse.json {
         let text = error.to_string();
         let text = text.strip_prefix("error: ").unwrap_or(&text);
@@ -84,9 +76,7 @@ fn start_log(verbose: u8) {
         1 => "skync=info,skync_agent=info,warn",
         _ => "skync=debug,skync_agent=debug,info",
     };
-    let asked = std::env::var("SKYNC_LOG")
-        .ok()
-        .filter(|filter| !filter.is_empty());
+    let asked = std::env::var("SKYNC_LOG").ok().filter(|filter| !filter.is_empty());
     let filter = EnvFilter::try_new(asked.as_deref().unwrap_or(default))
         .unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()

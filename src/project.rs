@@ -44,7 +44,8 @@ impl Project {
                 .to_owned(),
         };
         if too_much(&found) && !force {
-            let what = if found.parent().is_none() { "the whole machine" } else { "the home directory" };
+            let what =
+                if found.parent().is_none() { "the whole machine" } else { "the home directory" };
             let message = format!("the project would be `{}`, {what}", found.display());
             return Err(CliError::new(ExitCode::Usage, message)
                 .hint("go to the project's directory, or name it with `--root DIR`")
@@ -72,8 +73,11 @@ fn real(path: &Path) -> Result<PathBuf, CliError> {
     let name = path.display();
     let found = path.canonicalize().map_err(|error| {
         let message = format!("cannot use `{name}` as the project");
-        let code =
-            if error.kind() == io::ErrorKind::NotFound { ExitCode::NotFound } else { ExitCode::Failed };
+        let code = if error.kind() == io::ErrorKind::NotFound {
+            ExitCode::NotFound
+        } else {
+            ExitCode::Failed
+        };
         CliError::new(code, message).because(&error)
     })?;
     if !found.is_dir() {

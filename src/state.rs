@@ -64,11 +64,7 @@ pub enum StateError {
 
 impl StateError {
     fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
-            verb,
-            path: path.to_owned(),
-            source,
-        }
+        move |source| Self::Io { verb, path: path.to_owned(), source }
     }
 
     /// What a person can do about it.
@@ -121,16 +117,10 @@ impl Places {
             return Err(StateError::NoHome);
         }
         let uid = rustix::process::geteuid().as_raw();
-        let parents = [
-            xdg.runtime_dir(),
-            Some(PathBuf::from(format!("/run/user/{uid}"))),
-        ];
+        let parents = [xdg.runtime_dir(), Some(PathBuf::from(format!("/run/user/{uid}")))];
         // A parent that another user owns (XDG_RUNTIME_DIR kept through `sudo`) is passed over: we
         // would leave files there that its owner cannot remove.
-        let parent = parents
-            .into_iter()
-            .flatten()
-            .find(|parent| is_own_directory(parent));
+        let parent = parents.into_iter().flatten().find(|parent| is_own_directory(parent));
         Ok(Self {
             config: xdg.config_dir().join("skync"),
             state: state.join("skync"),
@@ -171,9 +161,7 @@ impl Places {
     /// others: whoever could write there could answer in a session's place.
     pub fn runtime_dir(&self) -> Result<&Path, StateError> {
         if self.runtime.as_os_str().len() > RUNTIME_BYTES_MAX {
-            return Err(StateError::TooLong {
-                path: self.runtime.clone(),
-            });
+            return Err(StateError::TooLong { path: self.runtime.clone() });
         }
         make_private_directory(&self.runtime)?;
         Ok(&self.runtime)
@@ -218,10 +206,7 @@ pub fn make_private_directory(path: &Path) -> Result<(), StateError> {
     let uid = rustix::process::geteuid().as_raw();
     match unsafe_because(&found, uid) {
         None => Ok(()),
-        Some(reason) => Err(StateError::Unsafe {
-            path: path.to_owned(),
-            reason,
-        }),
+        Some(reason) => Err(StateError::Unsafe { path: path.to_owned(), reason }),
     }
 }
 
@@ -247,11 +232,7 @@ fn unsafe_because(found: &Metadata, uid: u32) -> Option<&'static str> {
 pub fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, StateError> {
     let fail = || StateError::io("read", path);
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = match OpenOptions::new()
-        .read(true)
-        .custom_flags(nonblocking)
-        .open(path)
-    {
+    let file = match OpenOptions::new().read(true).custom_flags(nonblocking).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(fail()(error)),
@@ -260,13 +241,9 @@ pub fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, StateError> 
         return Err(fail()(io::Error::other("it is not a file")));
     }
     let mut bytes = Vec::new();
-    file.take(bytes_max + 1)
-        .read_to_end(&mut bytes)
-        .map_err(fail())?;
+    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(fail())?;
     if bytes.len() as u64 > bytes_max {
-        return Err(fail()(io::Error::other(format!(
-            "it has more than {bytes_max} bytes"
-        ))));
+        return Err(fail()(io::Error::other(format!("it has more than {bytes_max} bytes"))));
     }
     Ok(Some(bytes))
 }
@@ -286,9 +263,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StateErr
         .map_err(fail())?;
     file.write_all(bytes).map_err(fail())?;
     // Set on the file rather than at creation, where the umask would have its say.
-    file.as_file()
-        .set_permissions(Permissions::from_mode(mode))
-        .map_err(fail())?;
+    file.as_file().set_permissions(Permissions::from_mode(mode)).map_err(fail())?;
     file.as_file().sync_all().map_err(fail())?;
     file.persist(path).map_err(|error| fail()(error.error))?;
     sync_directory(directory).map_err(fail())
@@ -320,20 +295,14 @@ pub fn remove_tree(path: &Path) -> Result<(), StateError> {
     let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
     if !path.is_absolute() || !path.components().all(plain) || path.components().count() < 3 {
         let path = path.to_owned();
-        return Err(StateError::Unsafe {
-            path,
-            reason: "it cannot be a directory of ours",
-        });
+        return Err(StateError::Unsafe { path, reason: "it cannot be a directory of ours" });
     }
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(StateError::io("remove", path)(error)),
         Ok(found) if !found.is_dir() => {
             let path = path.to_owned();
-            return Err(StateError::Unsafe {
-                path,
-                reason: "it is not a directory",
-            });
+            return Err(StateError::Unsafe { path, reason: "it is not a directory" });
         }
         Ok(_) => {}
     }

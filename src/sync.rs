@@ -4,16 +4,16 @@
 //! in, values out, no time, no logging. [`transfer`] carries content and steps, [`manifest`] is
 //! what a session remembers in SQLite.
 
-pub mod plan;
-pub mod tracked;
-pub mod reconcile;
-pub mod safety;
 pub mod ancestor;
 pub mod engine;
-pub mod transfer;
-pub mod report;
 pub mod manifest;
+pub mod plan;
+pub mod reconcile;
 mod record;
+pub mod report;
+pub mod safety;
+pub mod tracked;
+pub mod transfer;
 
 #[cfg(test)]
 mod trees;

@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-
 use crate::disk::{DiskError, Root};
 use crate::entry::{Digest, Directory, Entry, File};
 use crate::path::SyncPath;
@@ -108,7 +107,11 @@ impl Endpoint {
     }
 
     /// Changes the tree; one outcome is reported for each transition.
-    pub fn apply(&self, steps: impl Iterator<Item = Step>, report: &mut (impl FnMut(Outcome) + Send)) {
+    pub fn apply(
+        &self,
+        steps: impl Iterator<Item = Step>,
+        report: &mut (impl FnMut(Outcome) + Send),
+    ) {
         Applier::new(&self.root, &self.staging, &self.cache, threads()).apply(steps, report);
     }
 

@@ -16,23 +16,23 @@
 //! Nothing here knows drivers, sessions or conflicts, resolves host names, or looks up users: the
 //! agent is a static binary that must work in an empty image.
 
-pub mod path;
-pub mod entry;
-pub mod rules;
+pub mod bridge;
 pub mod disk;
-pub mod scan;
-pub mod staging;
-pub mod transition;
 pub mod endpoint;
-pub mod wire;
+pub mod entry;
 pub mod handshake;
 pub mod lease;
 pub mod operation;
+pub mod own;
+pub mod path;
+pub mod rules;
+pub mod scan;
 pub mod serve;
 mod service;
-pub mod bridge;
-pub mod own;
+pub mod staging;
 pub mod stop;
+pub mod transition;
+pub mod wire;
 
 /// The wire contract, generated from `proto/skync.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

@@ -283,8 +283,7 @@ async fn pump(
     send: mpsc::Sender<OutputFrame>,
     mut state: watch::Receiver<State>,
 ) {
-    let mut streams =
-        [Source::new(Stream::Stdout, stdout), Source::new(Stream::Stderr, stderr)];
+    let mut streams = [Source::new(Stream::Stdout, stdout), Source::new(Stream::Stderr, stderr)];
     loop {
         let [out, err] = &mut streams;
         if out.is_done() && err.is_done() {

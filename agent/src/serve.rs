@@ -20,12 +20,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use crate::own;
 use crate::endpoint::Endpoint;
 use crate::handshake;
 use crate::lease::Lease;
 use crate::operation::Operations;
 use crate::operation::processes::kill_all;
+use crate::own;
 use crate::proto::AgentInfo;
 use crate::proto::agent_server::AgentServer;
 use crate::service::Service;
@@ -207,8 +207,7 @@ impl Links {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let epoch_min = self.lock().0;
-        let meeting =
-            handshake::answer(&mut stream, &self.secret, self.info.clone(), epoch_min);
+        let meeting = handshake::answer(&mut stream, &self.secret, self.info.clone(), epoch_min);
         let Ok(Ok(epoch)) = tokio::time::timeout(HANDSHAKE_PATIENCE, meeting).await else {
             return;
         };

@@ -18,8 +18,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::disk::Root;
-use crate::entry::File;
 use crate::endpoint::{Endpoint, EndpointError};
+use crate::entry::File;
 use crate::operation::{Operation, OperationError, OperationId};
 use crate::proto::agent_server::Agent;
 use crate::proto::{self, OutputFrame};
@@ -98,7 +98,8 @@ impl Agent for Service {
         request: Request<proto::PrepareRequest>,
     ) -> Result<Response<proto::PrepareReply>, Status> {
         let request = request.into_inner();
-        let rules = wire::rules_from_wire(request.rules.unwrap_or_default()).map_err(wire_status)?;
+        let rules =
+            wire::rules_from_wire(request.rules.unwrap_or_default()).map_err(wire_status)?;
         let path = std::path::PathBuf::from(os_string(request.root)?);
         let staging = self.links.staging.clone();
         let previous = self.endpoint().ok();
@@ -111,8 +112,7 @@ impl Agent for Service {
                 Endpoint::open(root, &staging, rules_compiled, rules.version, previous.as_deref())?;
             Ok((endpoint, proto::PrepareReply { created, case_insensitive }))
         });
-        let (endpoint, reply) =
-            made.await.map_err(join_status)?.map_err(endpoint_status)?;
+        let (endpoint, reply) = made.await.map_err(join_status)?.map_err(endpoint_status)?;
         *self.endpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(endpoint));
         Ok(Response::new(reply))
     }
@@ -133,7 +133,9 @@ impl Agent for Service {
             let cancelled = AtomicBool::new(false);
             match endpoint.scan(&cancelled) {
                 Ok(snapshot) => {
-                    wire::tree_to_wire(&snapshot, &mut |reply| send.blocking_send(Ok(reply)).is_ok());
+                    wire::tree_to_wire(&snapshot, &mut |reply| {
+                        send.blocking_send(Ok(reply)).is_ok()
+                    });
                 }
                 Err(error) => drop(send.blocking_send(Err(endpoint_status(error)))),
             }

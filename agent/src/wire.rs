@@ -345,13 +345,8 @@ pub fn rules_from_wire(rules: proto::RuleSet) -> Result<RuleSet, WireError> {
     };
     let version = digest(&rules.version)?;
     let (gitignore, skyncignore) = (files(rules.gitignore)?, files(rules.skyncignore)?);
-    let made = RuleSet::new(
-        rules.defaults,
-        gitignore,
-        rules.profile,
-        skyncignore,
-        rules.command_line,
-    );
+    let made =
+        RuleSet::new(rules.defaults, gitignore, rules.profile, skyncignore, rules.command_line);
     if made.version == version { Ok(made) } else { Err(WireError::Digest) }
 }
 
@@ -369,7 +364,9 @@ mod tests {
             })
         };
         let name = |name: &str| Name::parse(name.as_bytes()).expect("a name");
-        let directory = |children| Entry::Directory(Directory { mode: 0o755, children, ..Directory::default() });
+        let directory = |children| {
+            Entry::Directory(Directory { mode: 0o755, children, ..Directory::default() })
+        };
         directory(vec![
             (name("a"), directory(vec![(name("x"), file("x")), (name("y"), directory(vec![]))])),
             (name("a-b"), file("z")),

@@ -7,10 +7,7 @@ use clap::CommandFactory;
 use super::*;
 
 fn exec(arguments: &[&str]) -> ExecArgs {
-    match Cli::try_parse_from([&["skync", "exec"], arguments].concat())
-        .unwrap()
-        .command
-    {
+    match Cli::try_parse_from([&["skync", "exec"], arguments].concat()).unwrap().command {
         Command::Exec(args) => args,
         other => panic!("unexpected: {other:?}"),
     }
@@ -23,14 +20,9 @@ fn definitions_are_consistent() {
 
 #[test]
 fn everything_behind_the_first_word_is_the_commands() {
-    let args = exec(&[
-        "-e", "A=1", "git", "log", "--json", "-e", "B=2", "--", "-x", "--help",
-    ]);
+    let args = exec(&["-e", "A=1", "git", "log", "--json", "-e", "B=2", "--", "-x", "--help"]);
     assert_eq!(args.env, ["A=1"]);
-    assert_eq!(
-        args.command,
-        ["git", "log", "--json", "-e", "B=2", "--", "-x", "--help"]
-    );
+    assert_eq!(args.command, ["git", "log", "--json", "-e", "B=2", "--", "-x", "--help"]);
     assert_eq!(exec(&["--", "-x", "--", "y"]).command, ["-x", "--", "y"]);
     assert_eq!(exec(&["--force", "--", "--force"]).command, ["--force"]);
 }
@@ -47,18 +39,13 @@ fn arguments_that_are_not_text_stay_as_they_are() {
     let odd = OsString::from_vec(vec![b'a', 0xff, b'\n']);
     let arguments = ["skync", "exec", "printf"].map(OsString::from);
     let cli = Cli::try_parse_from(arguments.into_iter().chain([odd.clone()])).unwrap();
-    let Command::Exec(args) = cli.command else {
-        panic!("not exec")
-    };
+    let Command::Exec(args) = cli.command else { panic!("not exec") };
     assert_eq!(args.command[1], odd);
 }
 
 #[test]
 fn global_flags_stand_before_and_behind_the_verb() {
-    for line in [
-        ["skync", "--json", "-qq", "status"],
-        ["skync", "status", "--json", "-qq"],
-    ] {
+    for line in [["skync", "--json", "-qq", "status"], ["skync", "status", "--json", "-qq"]] {
         let cli = Cli::try_parse_from(line).unwrap();
         assert!(cli.global.json && cli.global.quiet == 2);
     }
@@ -154,10 +141,7 @@ fn the_help_of_exec() {
     command.build();
     let exec = command.find_subcommand_mut("exec").unwrap();
     let help = exec.render_long_help().to_string();
-    assert!(
-        help.contains("\n  125    skync failed before the command started"),
-        "{help}"
-    );
+    assert!(help.contains("\n  125    skync failed before the command started"), "{help}");
     let (own, _) = help.split_once("Options of every command").unwrap();
     insta::assert_snapshot!(own.trim_end(), @r"
     Run a command in the sandbox, on this project's files

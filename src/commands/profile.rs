@@ -52,20 +52,13 @@ fn add(args: &AddArgs, context: &Context) -> Result<ExitCode, CliError> {
         return Ok(ExitCode::Done);
     }
     let verb = if added.replaced { "replaced" } else { "added" };
-    context.tell(&format!(
-        "{verb} `{name}` ({})",
-        what(&added.profile, context)
-    ));
+    context.tell(&format!("{verb} `{name}` ({})", what(&added.profile, context)));
     if added.activated {
-        context.tell(&format!(
-            "`{name}` is used from now on, since it is the first profile"
-        ));
+        context.tell(&format!("`{name}` is used from now on, since it is the first profile"));
     } else {
         let config = context.config()?;
         if choose(&config, None, None).0 != *name {
-            context.tell(&format!(
-                "`skync profile use {name}` makes it the one that is used"
-            ));
+            context.tell(&format!("`skync profile use {name}` makes it the one that is used"));
         }
     }
     Ok(ExitCode::Done)
@@ -105,11 +98,7 @@ fn new_profile(args: &AddArgs) -> Result<NewProfile, CliError> {
         };
         env.insert(name.to_owned(), value.to_owned());
     }
-    Ok(NewProfile {
-        name: args.name.clone(),
-        settings,
-        env,
-    })
+    Ok(NewProfile { name: args.name.clone(), settings, env })
 }
 
 fn remove(args: &RemoveArgs, context: &Context) -> Result<ExitCode, CliError> {
@@ -137,11 +126,8 @@ fn remove(args: &RemoveArgs, context: &Context) -> Result<ExitCode, CliError> {
 /// All profiles: a table, or a document.
 fn list(context: &Context) -> Result<String, CliError> {
     let config = context.config()?;
-    let (active, why) = choose(
-        &config,
-        context.profile_flag.as_deref(),
-        context.profile_env.as_deref(),
-    );
+    let (active, why) =
+        choose(&config, context.profile_flag.as_deref(), context.profile_env.as_deref());
     let names = config.names();
     // Those of single profiles stand in their rows.
     context.warn(&config.problems);
@@ -189,10 +175,7 @@ fn list(context: &Context) -> Result<String, CliError> {
         };
         table.add_row(row);
     }
-    let mut out: String = table
-        .lines()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect();
+    let mut out: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
     out += &format!("\n{}\n", active_line(&config, &active, why));
     Ok(out)
 }
@@ -230,18 +213,9 @@ fn docker_words(docker: &DockerConfig) -> String {
         (None, None) => Vec::new(),
     };
     words.extend(docker.memory.map(|bytes| format!("{} memory", size(bytes))));
-    words.extend(
-        docker
-            .milli_cpus
-            .map(|milli| format!("{} CPUs", cpus(milli))),
-    );
+    words.extend(docker.milli_cpus.map(|milli| format!("{} CPUs", cpus(milli))));
     words.extend(docker.pids.map(|pids| format!("{pids} processes")));
-    words.extend(
-        docker
-            .network
-            .as_ref()
-            .map(|network| format!("network {network}")),
-    );
+    words.extend(docker.network.as_ref().map(|network| format!("network {network}")));
     words.extend(docker.user.as_ref().map(|user| format!("user {user}")));
     words.extend(docker.host.as_ref().map(|host| format!("on {host}")));
     words.join(", ")
@@ -259,9 +233,8 @@ fn shown_path(path: &Path) -> String {
 /// A number of bytes with the largest unit that gives a whole number.
 fn size(bytes: u64) -> String {
     let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    let whole = units
-        .into_iter()
-        .find(|(_, shift)| bytes >> shift > 0 && bytes.is_multiple_of(1 << shift));
+    let whole =
+        units.into_iter().find(|(_, shift)| bytes >> shift > 0 && bytes.is_multiple_of(1 << shift));
     match whole {
         Some((unit, shift)) => format!("{}{unit}", bytes >> shift),
         None => format!("{bytes} bytes"),

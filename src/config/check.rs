@@ -28,12 +28,7 @@ pub(super) fn profile(
     complete: bool,
 ) -> Result<Profile, Vec<ConfigProblem>> {
     let name = key.get();
-    let mut checker = Checker {
-        source,
-        problems: Vec::new(),
-        complete,
-        meant: Vec::new(),
-    };
+    let mut checker = Checker { source, problems: Vec::new(), complete, meant: Vec::new() };
     if let Err(bad) = values::profile_name(name) {
         checker.report(key.span(), bad);
     }
@@ -43,10 +38,8 @@ pub(super) fn profile(
             visible(name),
             with_article(item.type_name())
         ));
-        checker.report(
-            item.span(),
-            bad.hint(format!("begin it with `[profiles.{}]`", visible(name))),
-        );
+        checker
+            .report(item.span(), bad.hint(format!("begin it with `[profiles.{}]`", visible(name))));
         return Err(checker.problems);
     };
     checker.meant = slips(table);
@@ -55,14 +48,11 @@ pub(super) fn profile(
     let mut profile = Profile::new(name, DriverConfig::Local);
     profile.env = checker.env(table);
     profile.mode = checker
-        .text(table, "mode", |text| {
-            values::one_of("mode", text, &values::MODES)
-        })
+        .text(table, "mode", |text| values::one_of("mode", text, &values::MODES))
         .unwrap_or_default();
     profile.exclude = checker.exclude(table);
-    profile.gitignore = checker
-        .value(table, "gitignore", "true or false", Value::as_bool)
-        .unwrap_or(false);
+    profile.gitignore =
+        checker.value(table, "gitignore", "true or false", Value::as_bool).unwrap_or(false);
     profile.root = checker.text(table, "root", values::absolute_path);
     // The values of every known key are checked, whichever driver is meant, so that nothing new
     // turns up once the driver is put right; a foreign key was reported as such already.
@@ -73,11 +63,7 @@ pub(super) fn profile(
         Kind::Directory => DriverConfig::Directory(DirectoryConfig { base }),
         Kind::Docker => DriverConfig::Docker(docker),
     };
-    if checker.problems.is_empty() {
-        Ok(profile)
-    } else {
-        Err(checker.problems)
-    }
+    if checker.problems.is_empty() { Ok(profile) } else { Err(checker.problems) }
 }
 
 struct Checker<'a> {
@@ -108,10 +94,8 @@ impl Checker<'_> {
                 } else {
                     "directory"
                 };
-                let bad = Bad::new(format!("the profile `{name}` has no `driver`")).hint(format!(
-                    "add `driver = \"{driver}\"`; there is {}",
-                    list(DRIVERS)
-                ));
+                let bad = Bad::new(format!("the profile `{name}` has no `driver`"))
+                    .hint(format!("add `driver = \"{driver}\"`; there is {}", list(DRIVERS)));
                 self.report(profile.span(), bad);
             }
             return Kind::Unknown;
@@ -141,11 +125,7 @@ impl Checker<'_> {
                 Bad::new(format!("`{shown}` has no effect with the driver `local`"))
                     .hint("`local` runs in place: there is nothing to synchronise")
             } else if all.contains(&name) {
-                let owner = if KEYS_DIRECTORY.contains(&name) {
-                    "directory"
-                } else {
-                    "docker"
-                };
+                let owner = if KEYS_DIRECTORY.contains(&name) { "directory" } else { "docker" };
                 Bad::new(format!("`{shown}` belongs to the driver `{owner}`"))
                     .hint(format!("this profile has `driver = \"{}\"`", kind.name()))
             } else {
@@ -243,19 +223,15 @@ impl Checker<'_> {
         for entry in entries {
             let parsed = match entry.as_str() {
                 Some(text) => values::pattern(text),
-                None => Err(Bad::new(format!(
-                    "{} is not a pattern",
-                    with_article(entry.type_name())
-                ))
-                .hint("write every pattern in quotes")),
+                None => {
+                    Err(Bad::new(format!("{} is not a pattern", with_article(entry.type_name())))
+                        .hint("write every pattern in quotes"))
+                }
             };
             match parsed {
                 Ok(pattern) => patterns.push(pattern),
                 Err(bad) => {
-                    let bad = Bad {
-                        message: format!("`exclude`: {}", bad.message),
-                        ..bad
-                    };
+                    let bad = Bad { message: format!("`exclude`: {}", bad.message), ..bad };
                     self.report(entry.span(), bad);
                 }
             }
@@ -271,9 +247,7 @@ impl Checker<'_> {
             memory: self.memory(table),
             milli_cpus: self
                 .value(table, "cpus", "a number", |value| {
-                    value
-                        .as_float()
-                        .or_else(|| value.as_integer().map(|cpus| cpus as f64))
+                    value.as_float().or_else(|| value.as_integer().map(|cpus| cpus as f64))
                 })
                 .and_then(|cpus| {
                     self.checked("cpus", table.get("cpus")?, values::milli_cpus(cpus))
@@ -284,9 +258,7 @@ impl Checker<'_> {
             network: self.text(table, "network", values::network),
             user: self.text(table, "user", values::user),
             link: self
-                .text(table, "link", |text| {
-                    values::one_of("link", text, &values::LINKS)
-                })
+                .text(table, "link", |text| values::one_of("link", text, &values::LINKS))
                 .unwrap_or_default(),
         };
         if kind == Kind::Docker {
@@ -328,10 +300,7 @@ impl Checker<'_> {
                 self.report(profile.span(), bad);
             }
             (false, true) => {
-                for key in KEYS_NEW_CONTAINER
-                    .into_iter()
-                    .filter(|key| table.contains_key(key))
-                {
+                for key in KEYS_NEW_CONTAINER.into_iter().filter(|key| table.contains_key(key)) {
                     let bad = Bad::new(format!("`{key}` has no effect together with `container`"))
                         .hint("a container that runs has the limits that it was started with");
                     self.report(key_span(key), bad);
@@ -350,18 +319,14 @@ impl Checker<'_> {
 }
 
 fn wrong_type(key: &str, wanted: &str, found: &Item) -> Bad {
-    let bad = Bad::new(format!(
-        "`{key}` must be {wanted}, not {}",
-        with_article(found.type_name())
-    ));
-    let plain = found
-        .as_value()
-        .filter(|value| value.is_integer() || value.is_bool() || value.is_float());
+    let bad =
+        Bad::new(format!("`{key}` must be {wanted}, not {}", with_article(found.type_name())));
+    let plain =
+        found.as_value().filter(|value| value.is_integer() || value.is_bool() || value.is_float());
     match (wanted, plain, found.as_str()) {
-        ("text", Some(value), _) => bad.hint(format!(
-            "put it in quotes: `\"{}\"`",
-            visible(value.to_string().trim())
-        )),
+        ("text", Some(value), _) => {
+            bad.hint(format!("put it in quotes: `\"{}\"`", visible(value.to_string().trim())))
+        }
         ("a list", _, Some(text)) => {
             bad.hint(format!("put it in brackets: `[\"{}\"]`", visible(text)))
         }

@@ -46,15 +46,9 @@ pub struct Added {
 pub fn add(file: &Path, new: &NewProfile, replace: bool) -> Result<Added, ConfigError> {
     let profile = check(new)?;
     let mut editing = Editing::begin(file)?;
-    let was_there = editing
-        .config
-        .profiles
-        .iter()
-        .any(|(name, _)| *name == new.name);
+    let was_there = editing.config.profiles.iter().any(|(name, _)| *name == new.name);
     if was_there && !replace {
-        return Err(ConfigError::Exists {
-            name: new.name.clone(),
-        });
+        return Err(ConfigError::Exists { name: new.name.clone() });
     }
     let first = editing.config.profiles.is_empty() && editing.config.active.is_none();
     editing.insert(new)?;
@@ -67,11 +61,7 @@ pub fn add(file: &Path, new: &NewProfile, replace: bool) -> Result<Added, Config
         // What is read back is not what was checked: only a defect in the editing can do that.
         Some(_) | None => debug_assert!(false, "the profile that was written is another one"),
     }
-    Ok(Added {
-        profile,
-        replaced: was_there,
-        activated: first,
-    })
+    Ok(Added { profile, replaced: was_there, activated: first })
 }
 
 /// Removes a profile; if it was the active one, none is named as active any more. Returns the
@@ -81,16 +71,9 @@ pub fn add(file: &Path, new: &NewProfile, replace: bool) -> Result<Added, Config
 /// If there is none of this name, it is built in, or the file cannot be changed.
 pub fn remove(file: &Path, name: &str) -> Result<Config, ConfigError> {
     let mut editing = Editing::begin(file)?;
-    if !editing
-        .config
-        .profiles
-        .iter()
-        .any(|(found, _)| found == name)
-    {
+    if !editing.config.profiles.iter().any(|(found, _)| found == name) {
         if BUILT_IN.contains(&name) {
-            return Err(ConfigError::BuiltIn {
-                name: name.to_owned(),
-            });
+            return Err(ConfigError::BuiltIn { name: name.to_owned() });
         }
         return Err(editing.unknown(name));
     }
@@ -111,11 +94,7 @@ pub fn activate(file: &Path, name: &str) -> Result<Profile, ConfigError> {
         Some(Ok(profile)) => profile,
         Some(Err(problems)) => {
             let what = format!("cannot use the profile `{name}`");
-            return Err(ConfigError::Problems {
-                what,
-                file: file.to_owned(),
-                problems,
-            });
+            return Err(ConfigError::Problems { what, file: file.to_owned(), problems });
         }
         None => return Err(editing.unknown(name)),
     };
@@ -131,22 +110,13 @@ fn check(new: &NewProfile) -> Result<Profile, ConfigError> {
     profiles.insert(&new.name, Item::Table(table(new)));
     document.insert("profiles", Item::Table(profiles));
     let config = Config::parse(Path::new("command line"), document.to_string().as_bytes());
-    let checked = config
-        .profiles
-        .into_iter()
-        .find(|(name, _)| *name == new.name);
+    let checked = config.profiles.into_iter().find(|(name, _)| *name == new.name);
     match checked {
         Some((_, Ok(profile))) if config.problems.is_empty() => Ok(profile),
-        Some((_, Err(problems))) => Err(ConfigError::Refused {
-            name: new.name.clone(),
-            problems,
-        }),
+        Some((_, Err(problems))) => Err(ConfigError::Refused { name: new.name.clone(), problems }),
         Some((_, Ok(_))) | None => {
             let problems = config.problems;
-            Err(ConfigError::Refused {
-                name: new.name.clone(),
-                problems,
-            })
+            Err(ConfigError::Refused { name: new.name.clone(), problems })
         }
     }
 }
@@ -197,20 +167,11 @@ impl Editing {
             Ok(document) => document,
             Err(_) => return Err(refuse(config.problems)),
         };
-        if document
-            .get("profiles")
-            .is_some_and(|item| !item.is_table_like())
-        {
+        if document.get("profiles").is_some_and(|item| !item.is_table_like()) {
             return Err(refuse(config.problems));
         }
         let target = target_of(file)?;
-        Ok(Self {
-            file: file.to_owned(),
-            target,
-            config,
-            document,
-            _lock: lock,
-        })
+        Ok(Self { file: file.to_owned(), target, config, document, _lock: lock })
     }
 
     fn finish(self) -> Result<Config, ConfigError> {
@@ -230,11 +191,7 @@ impl Editing {
 
     fn unknown(&self, name: &str) -> ConfigError {
         let known = self.config.names();
-        ConfigError::UnknownProfile {
-            name: name.to_owned(),
-            why: String::new(),
-            known,
-        }
+        ConfigError::UnknownProfile { name: name.to_owned(), why: String::new(), known }
     }
 
     fn insert(&mut self, new: &NewProfile) -> Result<(), ConfigError> {
@@ -260,19 +217,12 @@ impl Editing {
     /// Takes a profile out. The comment right above it goes with it; comments that a blank line
     /// sets apart from it are not its own and stay.
     fn take(&mut self, name: &str) {
-        let profiles = self
-            .document
-            .get_mut("profiles")
-            .and_then(Item::as_table_like_mut);
+        let profiles = self.document.get_mut("profiles").and_then(Item::as_table_like_mut);
         let taken = profiles.and_then(|profiles| profiles.remove(name));
         let Some(Item::Table(taken)) = taken else {
             return;
         };
-        let prefix = taken
-            .decor()
-            .prefix()
-            .and_then(|prefix| prefix.as_str())
-            .unwrap_or("");
+        let prefix = taken.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or("");
         let (kept, _) = split_comment(prefix);
         if kept.trim().is_empty() {
             return;
@@ -305,20 +255,12 @@ impl Editing {
             return;
         }
         // The comment at the head of the file stays at its head, above the new line.
-        let first = tables(self.document.as_table_mut())
-            .into_iter()
-            .min_by_key(|t| t.position());
+        let first = tables(self.document.as_table_mut()).into_iter().min_by_key(|t| t.position());
         let Some(first) = first else { return };
-        let prefix = first
-            .decor()
-            .prefix()
-            .and_then(|prefix| prefix.as_str())
-            .unwrap_or("")
-            .to_owned();
+        let prefix =
+            first.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or("").to_owned();
         let (head, own) = split_comment(&prefix);
-        first
-            .decor_mut()
-            .set_prefix(format!("\n{}", own.trim_start_matches(['\r', '\n'])));
+        first.decor_mut().set_prefix(format!("\n{}", own.trim_start_matches(['\r', '\n'])));
         let head = head.to_owned();
         if let Some(mut key) = self.document.key_mut("profile") {
             key.leaf_decor_mut().set_prefix(head);
@@ -327,11 +269,7 @@ impl Editing {
 }
 
 fn target_of(file: &Path) -> Result<PathBuf, StateError> {
-    let fail = |source| StateError::Io {
-        verb: "follow the link",
-        path: file.to_owned(),
-        source,
-    };
+    let fail = |source| StateError::Io { verb: "follow the link", path: file.to_owned(), source };
     match std::fs::symlink_metadata(file) {
         Ok(found) if found.is_symlink() => std::fs::canonicalize(file).map_err(fail),
         Ok(_) | Err(_) => Ok(file.to_owned()),
@@ -352,15 +290,8 @@ fn split_comment(prefix: &str) -> (&str, &str) {
 }
 
 fn prepend(table: &mut Table, text: &str) {
-    let prefix = table
-        .decor()
-        .prefix()
-        .and_then(|prefix| prefix.as_str())
-        .unwrap_or("")
-        .to_owned();
-    table
-        .decor_mut()
-        .set_prefix(format!("{text}{}", prefix.trim_start_matches(['\r', '\n'])));
+    let prefix = table.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or("").to_owned();
+    table.decor_mut().set_prefix(format!("{text}{}", prefix.trim_start_matches(['\r', '\n'])));
 }
 
 /// The tables below this one that have a place of their own in the text.

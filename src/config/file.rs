@@ -64,11 +64,7 @@ pub enum ConfigError {
 }
 
 fn count(problems: usize) -> String {
-    if problems == 1 {
-        "1 problem".to_owned()
-    } else {
-        format!("{problems} problems")
-    }
+    if problems == 1 { "1 problem".to_owned() } else { format!("{problems} problems") }
 }
 
 impl From<ConfigError> for CliError {
@@ -86,10 +82,7 @@ impl From<ConfigError> for CliError {
                 if let Some(near) = nearest(&name, known.iter().map(String::as_str)) {
                     shown = shown.hint(format!("did you mean `{near}`?"));
                 }
-                shown.hint(format!(
-                    "there is {}",
-                    list(known.iter().map(String::as_str))
-                ))
+                shown.hint(format!("there is {}", list(known.iter().map(String::as_str))))
             }
             ConfigError::Exists { .. } => Self::new(ExitCode::Config, message)
                 .hint("`--force` replaces it; another name adds a second one"),
@@ -148,18 +141,12 @@ impl Config {
     /// # Errors
     /// If it is there and cannot be read. What is wrong in it is no error here.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        Ok(Self::parse(
-            file,
-            &state::read(file, FILE_BYTES_MAX)?.unwrap_or_default(),
-        ))
+        Ok(Self::parse(file, &state::read(file, FILE_BYTES_MAX)?.unwrap_or_default()))
     }
 
     /// Reads what is in a file.
     pub fn parse(file: &Path, bytes: &[u8]) -> Self {
-        let mut config = Self {
-            file: file.to_owned(),
-            ..Self::default()
-        };
+        let mut config = Self { file: file.to_owned(), ..Self::default() };
         let text = match std::str::from_utf8(bytes) {
             Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
             Err(error) => {
@@ -233,13 +220,9 @@ impl Config {
         let bad = Bad::new(format!("there is no profile `{}`", visible(active)));
         let bad = match nearest(active, names.iter().map(String::as_str)) {
             Some(near) => bad.hint(format!("did you mean `{near}`?")),
-            None => bad.hint(format!(
-                "there is {}",
-                list(names.iter().map(String::as_str))
-            )),
+            None => bad.hint(format!("there is {}", list(names.iter().map(String::as_str)))),
         };
-        self.problems
-            .push(source.problem(item.and_then(Item::span), bad));
+        self.problems.push(source.problem(item.and_then(Item::span), bad));
     }
 
     /// The profile of this name, built-in ones included; `None` if there is none.
@@ -264,16 +247,8 @@ impl Config {
 
     /// Everything that is wrong in the file, in the order of its lines.
     pub fn all_problems(&self) -> Vec<ConfigProblem> {
-        let of_profiles = self
-            .profiles
-            .iter()
-            .filter_map(|(_, checked)| checked.as_ref().err());
-        let mut all: Vec<_> = self
-            .problems
-            .iter()
-            .chain(of_profiles.flatten())
-            .cloned()
-            .collect();
+        let of_profiles = self.profiles.iter().filter_map(|(_, checked)| checked.as_ref().err());
+        let mut all: Vec<_> = self.problems.iter().chain(of_profiles.flatten()).cloned().collect();
         all.sort_by_key(|problem| (problem.line, problem.column));
         all
     }
@@ -284,10 +259,9 @@ fn unknown_top_key(name: &str, item: &Item) -> Bad {
     match nearest(name, ["profile", "profiles"]) {
         Some(_) if item.is_table_like() => bad.hint("did you mean `profiles`?"),
         Some(near) => bad.hint(format!("did you mean `{near}`?")),
-        None if item.is_table_like() => bad.hint(format!(
-            "the table of a profile begins with `[profiles.{}]`",
-            visible(name)
-        )),
+        None if item.is_table_like() => {
+            bad.hint(format!("the table of a profile begins with `[profiles.{}]`", visible(name)))
+        }
         None => {
             bad.hint("there is `profile` and `profiles`; settings belong below `[profiles.NAME]`")
         }
@@ -328,9 +302,7 @@ fn blankable_line(text: &str, at: usize) -> Option<std::ops::Range<usize>> {
     let line = &text[start..end];
     let (key, value) = line.split_once('=')?;
     let plain_key = !key.trim().is_empty()
-        && key
-            .chars()
-            .all(|c| c.is_alphanumeric() || "_-. \t\"'".contains(c));
+        && key.chars().all(|c| c.is_alphanumeric() || "_-. \t\"'".contains(c));
     let one_line = !value.contains("\"\"\"")
         && !value.contains("'''")
         && value.matches(['[', '{']).count() == value.matches([']', '}']).count();

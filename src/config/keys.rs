@@ -11,17 +11,8 @@ pub(super) const KEYS_ALWAYS: [&str; 2] = ["driver", "env"];
 /// The keys of every driver with two sides, so not of `local`.
 pub(super) const KEYS_SYNC: [&str; 4] = ["mode", "exclude", "gitignore", "root"];
 /// The keys of the docker driver.
-pub(super) const KEYS_DOCKER: [&str; 9] = [
-    "image",
-    "container",
-    "memory",
-    "cpus",
-    "pids",
-    "network",
-    "user",
-    "link",
-    "host",
-];
+pub(super) const KEYS_DOCKER: [&str; 9] =
+    ["image", "container", "memory", "cpus", "pids", "network", "user", "link", "host"];
 /// The keys of the docker driver that only a container of our own can have.
 pub(super) const KEYS_NEW_CONTAINER: [&str; 4] = ["memory", "cpus", "pids", "network"];
 /// The keys of the directory driver.
@@ -70,22 +61,15 @@ impl Kind {
 pub(super) fn slips(table: &dyn TableLike) -> Vec<&'static str> {
     let known = Kind::Unknown.keys();
     let unknown = table.iter().filter(|(name, _)| !known.contains(name));
-    unknown
-        .filter_map(|(name, _)| nearest(name, known.iter().copied()))
-        .collect()
+    unknown.filter_map(|(name, _)| nearest(name, known.iter().copied())).collect()
 }
 
 /// What is wrong with the name of a driver that there is not.
 pub(super) fn unknown_driver(name: &str) -> Bad {
     let shown = visible(name);
     if DRIVERS_PLANNED.contains(&name) {
-        return Bad::new(format!(
-            "the driver `{shown}` is not in this version of skync"
-        ))
-        .hint(format!(
-            "it is coming; until then there is {}",
-            list(DRIVERS)
-        ));
+        return Bad::new(format!("the driver `{shown}` is not in this version of skync"))
+            .hint(format!("it is coming; until then there is {}", list(DRIVERS)));
     }
     let bad = Bad::new(format!("there is no driver `{shown}`"));
     match nearest(name, DRIVERS) {

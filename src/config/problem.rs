@@ -37,10 +37,8 @@ impl ConfigProblem {
             let margin = " ".repeat(number.len());
             let indent = " ".repeat(self.column - 1);
             let carets = "^".repeat(self.width.max(1));
-            out += &format!(
-                "\n{margin} |\n{number} | {}\n{margin} | {indent}{carets}",
-                self.excerpt
-            );
+            out +=
+                &format!("\n{margin} |\n{number} | {}\n{margin} | {indent}{carets}", self.excerpt);
         }
         if let Some(hint) = &self.hint {
             out += &format!("\n  = {hint}");
@@ -65,10 +63,7 @@ pub(super) struct Bad {
 
 impl Bad {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: None,
-        }
+        Self { message: message.into(), hint: None }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -90,9 +85,7 @@ impl Source<'_> {
         let start = self.text.floor_char_boundary(span.start);
         let end = self.text.floor_char_boundary(span.end.max(start));
         let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
-        let line_end = self.text[start..]
-            .find('\n')
-            .map_or(self.text.len(), |at| start + at);
+        let line_end = self.text[start..].find('\n').map_or(self.text.len(), |at| start + at);
         let before = &self.text[line_start..start];
         let meant = &self.text[start..end.min(line_end)];
         ConfigProblem {
@@ -118,12 +111,7 @@ fn excerpt(line: &str) -> String {
         Some((name, _)) if looks_secret(line) => {
             format!("{}= …", name.replace(|c: char| c.is_control(), " "))
         }
-        _ => line
-            .trim_end()
-            .chars()
-            .take(EXCERPT_CHARS_MAX)
-            .map(plain)
-            .collect(),
+        _ => line.trim_end().chars().take(EXCERPT_CHARS_MAX).map(plain).collect(),
     }
 }
 

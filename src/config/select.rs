@@ -100,20 +100,12 @@ impl Config {
             });
         }
         match self.profile(&name) {
-            Some(Ok(profile)) => Ok(Selected {
-                profile,
-                why,
-                warnings: self.all_problems(),
-            }),
+            Some(Ok(profile)) => Ok(Selected { profile, why, warnings: self.all_problems() }),
             Some(Err(problems)) => Err(unusable(problems)),
             // In a file that could not be read to its end, the name may be in the rest.
             None if !self.problems.is_empty() => Err(unusable(self.problems.clone())),
             None => Err(ConfigError::UnknownProfile {
-                why: if why == Origin::Flag {
-                    String::new()
-                } else {
-                    format!(", chosen {why}")
-                },
+                why: if why == Origin::Flag { String::new() } else { format!(", chosen {why}") },
                 known: self.names(),
                 name,
             }),

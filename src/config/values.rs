@@ -19,10 +19,8 @@ const NAME_BYTES_MAX: usize = 64;
 pub(super) fn profile_name(name: &str) -> Result<(), Bad> {
     let shown = visible(name);
     if super::BUILT_IN.contains(&name) {
-        return Err(Bad::new(format!(
-            "the profile `{shown}` is built in and cannot be redefined"
-        ))
-        .hint("choose another name"));
+        return Err(Bad::new(format!("the profile `{shown}` is built in and cannot be redefined"))
+            .hint("choose another name"));
     }
     let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -40,9 +38,7 @@ pub(super) fn memory(text: &str) -> Result<u64, Bad> {
         Bad::new(format!("`{}` is not a size", visible(text)))
             .hint("write `512MiB`, `2g` or a number of bytes")
     };
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let shift = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 0,
@@ -91,20 +87,14 @@ pub(super) fn milli_cpus(cpus: f64) -> Result<u64, Bad> {
 
 /// A limit on the number of processes.
 pub(super) fn pids(count: i64) -> Result<u64, Bad> {
-    u64::try_from(count)
-        .ok()
-        .filter(|&count| count > 0)
-        .ok_or_else(|| {
-            Bad::new(format!("`{count}` is not a number of processes")).hint("1 is the least")
-        })
+    u64::try_from(count).ok().filter(|&count| count > 0).ok_or_else(|| {
+        Bad::new(format!("`{count}` is not a number of processes")).hint("1 is the least")
+    })
 }
 
 /// The name of an image: `[registry/]name[:tag][@digest]`.
 pub(super) fn image(text: &str) -> Result<String, Bad> {
-    let wrong = Bad::new(format!(
-        "`{}` cannot be the name of an image",
-        visible(text)
-    ));
+    let wrong = Bad::new(format!("`{}` cannot be the name of an image", visible(text)));
     let fits = |c: char| c.is_ascii_alphanumeric() || "._/:@-".contains(c);
     if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) || !text.chars().all(fits) {
         return Err(wrong.hint("write it as `docker pull` takes it: `python:3.12`"));
@@ -127,11 +117,8 @@ pub(super) fn image(text: &str) -> Result<String, Bad> {
 pub(super) fn container(text: &str) -> Result<String, Bad> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) || !text.chars().all(fits) {
-        return Err(Bad::new(format!(
-            "`{}` cannot be the name of a container",
-            visible(text)
-        ))
-        .hint("write what `docker ps` shows under NAMES"));
+        return Err(Bad::new(format!("`{}` cannot be the name of a container", visible(text)))
+            .hint("write what `docker ps` shows under NAMES"));
     }
     Ok(text.to_owned())
 }
@@ -140,11 +127,8 @@ pub(super) fn container(text: &str) -> Result<String, Bad> {
 pub(super) fn network(text: &str) -> Result<String, Bad> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | ':');
     if text.is_empty() || !text.chars().all(fits) {
-        return Err(Bad::new(format!(
-            "`{}` cannot be the name of a network",
-            visible(text)
-        ))
-        .hint("write `none`, `bridge` or what `docker network ls` shows"));
+        return Err(Bad::new(format!("`{}` cannot be the name of a network", visible(text)))
+            .hint("write `none`, `bridge` or what `docker network ls` shows"));
     }
     Ok(text.to_owned())
 }
@@ -154,9 +138,7 @@ pub(super) fn user(text: &str) -> Result<String, Bad> {
     let part = |part: &str| {
         !part.is_empty()
             && !part.starts_with('-')
-            && part
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '$'))
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '$'))
     };
     if text.split(':').count() > 2 || !text.split(':').all(part) {
         return Err(Bad::new(format!("`{}` is not a user", visible(text)))
@@ -167,10 +149,7 @@ pub(super) fn user(text: &str) -> Result<String, Bad> {
 
 /// The address of an engine.
 pub(super) fn host(text: &str) -> Result<String, Bad> {
-    let wrong = Bad::new(format!(
-        "`{}` is not the address of an engine",
-        visible(text)
-    ));
+    let wrong = Bad::new(format!("`{}` is not the address of an engine", visible(text)));
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Err(wrong);
     }
@@ -197,9 +176,7 @@ pub(super) fn absolute_path(text: &str) -> Result<std::path::PathBuf, Bad> {
             Bad::new(format!("`{shown}` is not an absolute path")).hint("start it with `/`")
         );
     }
-    let climbs = path
-        .components()
-        .any(|part| part == std::path::Component::ParentDir);
+    let climbs = path.components().any(|part| part == std::path::Component::ParentDir);
     if climbs || text.chars().any(char::is_control) {
         return Err(Bad::new(format!("`{shown}` is not a plain path"))
             .hint("write it without `..` and control characters"));
@@ -214,11 +191,8 @@ pub(super) fn absolute_path(text: &str) -> Result<std::path::PathBuf, Bad> {
 pub(super) fn env_name(name: &str) -> Result<(), Bad> {
     let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     if !starts_well || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-        return Err(Bad::new(format!(
-            "`{}` cannot be the name of a variable",
-            visible(name)
-        ))
-        .hint("a name has letters, digits and `_`, and does not start with a digit"));
+        return Err(Bad::new(format!("`{}` cannot be the name of a variable", visible(name)))
+            .hint("a name has letters, digits and `_`, and does not start with a digit"));
     }
     Ok(())
 }
@@ -235,20 +209,14 @@ pub(super) fn env_value(value: &str) -> Result<String, Bad> {
 pub(super) fn pattern(text: &str) -> Result<String, Bad> {
     let shown = visible(text);
     if text.contains(['\n', '\r', '\0']) {
-        return Err(
-            Bad::new(format!("the pattern `{shown}` is more than one line"))
-                .hint("write one pattern per entry"),
-        );
+        return Err(Bad::new(format!("the pattern `{shown}` is more than one line"))
+            .hint("write one pattern per entry"));
     }
     let mut builder = GitignoreBuilder::new("/");
-    let compiled = builder
-        .add_line(None, text)
-        .and_then(|builder| builder.build());
+    let compiled = builder.add_line(None, text).and_then(|builder| builder.build());
     match compiled {
-        Err(error) => Err(
-            Bad::new(format!("`{shown}` is not a pattern: {}", reason(&error)))
-                .hint("patterns have the syntax of .gitignore"),
-        ),
+        Err(error) => Err(Bad::new(format!("`{shown}` is not a pattern: {}", reason(&error)))
+            .hint("patterns have the syntax of .gitignore")),
         Ok(rules) if rules.is_empty() => {
             Err(Bad::new(format!("the pattern `{shown}` matches nothing"))
                 .hint("remove it; a `#` at its start is written `\\#`"))
@@ -274,11 +242,8 @@ pub(super) const MODES: [(&str, SyncMode); 4] = [
 ];
 
 /// The names of [`LinkKind`].
-pub(super) const LINKS: [(&str, LinkKind); 3] = [
-    ("auto", LinkKind::Auto),
-    ("socket", LinkKind::Socket),
-    ("stdio", LinkKind::Stdio),
-];
+pub(super) const LINKS: [(&str, LinkKind); 3] =
+    [("auto", LinkKind::Auto), ("socket", LinkKind::Socket), ("stdio", LinkKind::Stdio)];
 
 /// One of several words.
 pub(super) fn one_of<T: Copy>(what: &str, text: &str, words: &[(&str, T)]) -> Result<T, Bad> {
@@ -288,9 +253,6 @@ pub(super) fn one_of<T: Copy>(what: &str, text: &str, words: &[(&str, T)]) -> Re
     let bad = Bad::new(format!("`{}` is not a {what}", visible(text)));
     Err(match nearest(text, words.iter().map(|(word, _)| *word)) {
         Some(word) => bad.hint(format!("did you mean `{word}`?")),
-        None => bad.hint(format!(
-            "there is {}",
-            super::list(words.iter().map(|(word, _)| *word))
-        )),
+        None => bad.hint(format!("there is {}", super::list(words.iter().map(|(word, _)| *word)))),
     })
 }

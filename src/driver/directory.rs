@@ -57,10 +57,7 @@ pub struct Directory {
 impl Directory {
     /// A driver with these settings; makes nothing yet.
     pub fn new(config: &DirectoryConfig) -> Self {
-        Self {
-            base: config.base.clone().or_else(default_base),
-            running: Mutex::default(),
-        }
+        Self { base: config.base.clone().or_else(default_base), running: Mutex::default() }
     }
 
     fn base(&self) -> Result<&Path, DriverError> {
@@ -77,10 +74,7 @@ impl Directory {
     /// name of its session.
     fn place(&self, sandbox: &Sandbox) -> Result<Place, DriverError> {
         let path = Path::new(&sandbox.id);
-        let session = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
+        let session = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if path.parent() != Some(self.base()?) || !is_session_id(session) {
             let message = format!("`{}` is no sandbox of this profile", path.display());
             return Err(DriverError::new(ErrorKind::Denied, message)
@@ -90,11 +84,7 @@ impl Directory {
     }
 
     fn started(&self, id: &str) -> Option<Arc<Running>> {
-        self.running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(id)
-            .cloned()
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 }
 
@@ -126,9 +116,7 @@ impl Place {
 
 fn default_base() -> Option<PathBuf> {
     let absolute = |name| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path: &PathBuf| path.is_absolute())
+        std::env::var_os(name).map(PathBuf::from).filter(|path: &PathBuf| path.is_absolute())
     };
     let state = absolute("XDG_STATE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
@@ -153,16 +141,10 @@ impl Driver for Directory {
             let message = "a session's id must be 16 lower-case hexadecimal digits";
             return Err(DriverError::new(ErrorKind::Invalid, message));
         }
-        let machine = rustix::system::uname()
-            .machine()
-            .to_string_lossy()
-            .into_owned();
+        let machine = rustix::system::uname().machine().to_string_lossy().into_owned();
         let agent = agents.agent(&machine)?;
         let plan = Plan::new(base, spec, &agent)?;
-        progress(Progress::Step(format!(
-            "making a sandbox in `{}`",
-            plan.place.0.display()
-        )));
+        progress(Progress::Step(format!("making a sandbox in `{}`", plan.place.0.display())));
         make_directory(base)?;
         let fresh = match std::fs::DirBuilder::new().mode(0o700).create(&plan.place.0) {
             Ok(()) => true,
@@ -233,18 +215,10 @@ impl Driver for Directory {
         };
         let agent = place.agent(&record.agent);
         if !process::runs(&agent)? {
-            let how = self
-                .started(&sandbox.id)
-                .and_then(|running| running.ending());
+            let how = self.started(&sandbox.id).and_then(|running| running.ending());
             let said = process::last_words(&place.log());
-            let reason = format!(
-                "its agent {}{said}",
-                how.as_deref().unwrap_or("does not run")
-            );
-            return Ok(SandboxState::Stopped {
-                reason,
-                out_of_memory: false,
-            });
+            let reason = format!("its agent {}{said}", how.as_deref().unwrap_or("does not run"));
+            return Ok(SandboxState::Stopped { reason, out_of_memory: false });
         }
         Ok(SandboxState::Running)
     }
@@ -262,10 +236,7 @@ impl Driver for Directory {
         };
         record.check(sandbox)?;
         process::stop(&place.agent(&record.agent), &place.state(), &record.socket).await?;
-        self.running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&sandbox.id);
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&sandbox.id);
         let path = place.0;
         let removed = tokio::task::spawn_blocking(move || {
             removal::remove(&path, record::FILE).map_err(|error| failed("remove", &path, error))
@@ -316,12 +287,7 @@ impl<'a> Plan<'a> {
             agent: agent.file_name(),
             socket,
         };
-        Ok(Self {
-            place,
-            record,
-            spec,
-            agent,
-        })
+        Ok(Self { place, record, spec, agent })
     }
 
     /// Writes everything and starts the agent. What a sandbox of this session already holds
@@ -331,10 +297,8 @@ impl<'a> Plan<'a> {
         if !fresh && let Some(former) = Record::read(&place.0)? {
             former.check(&self.record.sandbox(&place.0))?;
             if process::runs(&place.agent(&former.agent))? {
-                let message = format!(
-                    "there is a sandbox `{}` already, and it is in use",
-                    place.0.display()
-                );
+                let message =
+                    format!("there is a sandbox `{}` already, and it is in use", place.0.display());
                 return Err(DriverError::new(ErrorKind::Failed, message)
                     .hint("run `skync gc`, which removes it if its session is gone"));
             }

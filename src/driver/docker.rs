@@ -85,18 +85,11 @@ impl Docker {
     }
 
     fn live(&self, id: &str) -> Option<Arc<Live>> {
-        self.live
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(id)
-            .cloned()
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
     fn forget(&self, id: &str) {
-        self.live
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id);
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
     async fn find_containers(
@@ -104,16 +97,11 @@ impl Docker {
         engine: &Engine,
         labels: &BTreeMap<String, String>,
     ) -> Result<Vec<Sandbox>, DriverError> {
-        let mut wanted: Vec<String> = labels
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
+        let mut wanted: Vec<String> =
+            labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         wanted.push(label::VERSION.to_owned());
         let filters = HashMap::from([("label", wanted)]);
-        let options = ListContainersOptionsBuilder::new()
-            .all(true)
-            .filters(&filters)
-            .build();
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let call = engine.api.list_containers(Some(options));
         let found = engine.call("list the containers", call).await?;
         Ok(found.into_iter().filter_map(sandbox_of).collect())
@@ -125,10 +113,7 @@ impl Docker {
         engine: &Engine,
         sandbox: &Sandbox,
     ) -> Result<(), DriverError> {
-        let found = match engine
-            .try_call(engine.api.inspect_container(&sandbox.id, None))
-            .await
-        {
+        let found = match engine.try_call(engine.api.inspect_container(&sandbox.id, None)).await {
             Ok(found) => found,
             Err(error) if status(&error) == Some(404) => return Ok(()),
             Err(error) => {
@@ -137,10 +122,7 @@ impl Docker {
                 );
             }
         };
-        let labels = found
-            .config
-            .and_then(|config| config.labels)
-            .unwrap_or_default();
+        let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
         let session = sandbox.labels.get(label::SESSION);
         if !labels.contains_key(label::VERSION) || labels.get(label::SESSION) != session {
             let message = format!("the container `{}` does not carry our labels", sandbox.name);
@@ -177,17 +159,13 @@ impl Driver for Docker {
         let config = &self.config;
         let (sandbox, live) = match (config.image.as_deref(), config.container.as_deref()) {
             (_, Some(name)) => {
-                Box::pin(named::create(
-                    engine, config, name, spec, secret, agents, progress,
-                ))
-                .await?
+                Box::pin(named::create(engine, config, name, spec, secret, agents, progress))
+                    .await?
             }
             (image, None) => {
                 let name = ImageName::parse(image.unwrap_or_default())?;
-                Box::pin(container::create(
-                    engine, config, &name, spec, secret, agents, progress,
-                ))
-                .await?
+                Box::pin(container::create(engine, config, &name, spec, secret, agents, progress))
+                    .await?
             }
         };
         let mut all = self.live.lock().unwrap_or_else(PoisonError::into_inner);
@@ -201,10 +179,7 @@ impl Driver for Docker {
         patience: Duration,
     ) -> Result<Box<dyn ByteStream>, DriverError> {
         let live = self.live(&sandbox.id).ok_or_else(|| {
-            let message = format!(
-                "the container `{}` was not made by this session",
-                sandbox.name
-            );
+            let message = format!("the container `{}` was not made by this session", sandbox.name);
             DriverError::new(ErrorKind::Gone, message)
         })?;
         live.dial(self.engine().await?, sandbox, patience).await
@@ -217,10 +192,7 @@ impl Driver for Docker {
             return Ok(ending.state());
         }
         let engine = self.engine().await?;
-        let found = match engine
-            .try_call(engine.api.inspect_container(&sandbox.id, None))
-            .await
-        {
+        let found = match engine.try_call(engine.api.inspect_container(&sandbox.id, None)).await {
             Ok(found) => found,
             Err(error) if status(&error) == Some(404) => return Ok(SandboxState::Gone),
             Err(error) => {
@@ -260,12 +232,7 @@ impl Driver for Docker {
 /// A listed container as a sandbox; `None` if the engine does not even say its id.
 fn sandbox_of(found: ContainerSummary) -> Option<Sandbox> {
     let id = found.id?;
-    let name = found
-        .names
-        .unwrap_or_default()
-        .into_iter()
-        .next()
-        .unwrap_or_default();
+    let name = found.names.unwrap_or_default().into_iter().next().unwrap_or_default();
     let name = name.trim_start_matches('/').to_owned();
     // The image's own labels are among them.
     let labels: BTreeMap<String, String> = found
@@ -274,18 +241,10 @@ fn sandbox_of(found: ContainerSummary) -> Option<Sandbox> {
         .into_iter()
         .filter(|(key, _)| key.starts_with("skync."))
         .collect();
-    let root = labels
-        .get(ROOT_LABEL)
-        .or_else(|| labels.get(label::PROJECT));
+    let root = labels.get(ROOT_LABEL).or_else(|| labels.get(label::PROJECT));
     let root = root.map_or_else(|| PathBuf::from("/"), PathBuf::from);
     let name = if name.is_empty() { id.clone() } else { name };
-    Some(Sandbox {
-        id,
-        name,
-        root,
-        ephemeral: true,
-        labels,
-    })
+    Some(Sandbox { id, name, root, ephemeral: true, labels })
 }
 
 /// Paths and names are made of the session's id.

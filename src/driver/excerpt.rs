@@ -52,11 +52,8 @@ impl Tail {
     /// The last lines in one, separated by ` | `; empty if nothing was written.
     pub(crate) fn lines(&self) -> String {
         let text = String::from_utf8_lossy(&self.0);
-        let lines: Vec<String> = text
-            .lines()
-            .map(printable)
-            .filter(|line| !line.is_empty())
-            .collect();
+        let lines: Vec<String> =
+            text.lines().map(printable).filter(|line| !line.is_empty()).collect();
         lines[lines.len().saturating_sub(TAIL_LINES_MAX)..].join(" | ")
     }
 }
@@ -72,11 +69,7 @@ pub(crate) fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>
         .collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
     scored.dedup_by(|a, b| a.1 == b.1);
-    scored
-        .into_iter()
-        .take(3)
-        .map(|(_, name)| printable(name))
-        .collect()
+    scored.into_iter().take(3).map(|(_, name)| printable(name)).collect()
 }
 
 #[cfg(test)]
@@ -85,10 +78,7 @@ mod tests {
 
     #[test]
     fn terminal_sequences_are_neutralised() {
-        assert_eq!(
-            printable("a\x1b[31mb\nc\u{202e}d\t"),
-            "a\u{fffd}[31mb c\u{fffd}d"
-        );
+        assert_eq!(printable("a\x1b[31mb\nc\u{202e}d\t"), "a\u{fffd}[31mb c\u{fffd}d");
     }
 
     #[test]
@@ -107,11 +97,7 @@ mod tests {
         tail.push(&[b'x'; 3 * TAIL_BYTES_MAX]);
         assert_eq!(tail.0.len(), TAIL_BYTES_MAX);
         tail.push(b"\nlast but one\n\nlast\n");
-        assert!(
-            tail.lines().ends_with("last but one | last"),
-            "{}",
-            tail.lines()
-        );
+        assert!(tail.lines().ends_with("last but one | last"), "{}", tail.lines());
     }
 
     #[test]

@@ -43,11 +43,7 @@ impl AgentSource for StandIns {
             Manner::Stubborn => b" stubborn",
         });
         let sha256 = Sha256::digest(&bytes).into();
-        Ok(AgentBinary {
-            machine: machine.to_owned(),
-            sha256,
-            bytes: Bytes::from(bytes),
-        })
+        Ok(AgentBinary { machine: machine.to_owned(), sha256, bytes: Bytes::from(bytes) })
     }
 }
 
@@ -58,23 +54,14 @@ fn program() -> &'static [u8] {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/driver/stand_in/agent.rs");
         let program = dir.path().join("agent");
         let compiled = std::process::Command::new("rustc")
-            .args([
-                "--edition=2024",
-                "-Cpanic=abort",
-                "-Cstrip=symbols",
-                "-Copt-level=s",
-            ])
+            .args(["--edition=2024", "-Cpanic=abort", "-Cstrip=symbols", "-Copt-level=s"])
             // It runs in images without any library.
             .arg("-Ctarget-feature=+crt-static")
             .arg("-o")
             .args([&program, &source])
             .output()
             .unwrap();
-        assert!(
-            compiled.status.success(),
-            "{}",
-            String::from_utf8_lossy(&compiled.stderr)
-        );
+        assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
         std::fs::read(program).unwrap()
     })
 }
@@ -96,17 +83,9 @@ pub(crate) fn spec(runtime: &Path, root: impl Into<PathBuf>) -> SandboxSpec {
         (label::PROFILE, "test"),
         (label::PROJECT, "/somewhere/else"),
     ];
-    let labels = labels
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into();
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     let runtime = runtime.to_owned();
-    SandboxSpec {
-        session,
-        labels,
-        root,
-        lease: Duration::from_secs(45),
-        runtime,
-    }
+    SandboxSpec { session, labels, root, lease: Duration::from_secs(45), runtime }
 }
 
 /// A new session id.
@@ -128,9 +107,7 @@ pub(crate) async fn assert_echo(stream: &mut dyn ByteStream, bytes: usize) {
         writer.write_all(&sent).await.unwrap();
         writer.flush().await.unwrap();
     };
-    tokio::join!(write, async {
-        reader.read_exact(&mut received).await.unwrap()
-    });
+    tokio::join!(write, async { reader.read_exact(&mut received).await.unwrap() });
     assert!(sent == received, "the bytes that came back differ");
 }
 

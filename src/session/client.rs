@@ -82,9 +82,10 @@ impl Connection {
         let deadline = Instant::now() + GOODBYE;
         while Instant::now() < deadline {
             // Our own child stays a zombie until it is waited for.
-            let kept = self.keeper.as_mut().is_some_and(|keeper| {
-                keeper.try_wait().is_ok_and(|status| status.is_none())
-            });
+            let kept = self
+                .keeper
+                .as_mut()
+                .is_some_and(|keeper| keeper.try_wait().is_ok_and(|status| status.is_none()));
             let own = self.keeper.as_ref().map(Child::id);
             let left = ending.iter().any(|pid| Some(*pid) != own && is_there(*pid));
             if !kept && !left {

@@ -31,6 +31,8 @@ use crate::sync::transfer::Counters;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// Time between the steps of a cancel.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long a client may take to read the last event.
+const GOODBYE: Duration = Duration::from_secs(2);
 /// Pieces of input that wait for the command.
 const INPUT_WAITING_MAX: usize = 4;
 /// Paths that are named one by one; the rest is counted.
@@ -81,6 +83,12 @@ impl Events {
     async fn gone(&self) {
         self.0.closed().await;
     }
+
+    /// Waits until the client has taken the last event and hung up: a session that ends before
+    /// would take the event with it.
+    pub async fn read_to_the_end(&self) {
+        let _ = tokio::time::timeout(GOODBYE, self.gone()).await;
+    }
 }
 
 /// How an `Exec` ended.
@@ -122,12 +130,13 @@ pub async fn run(
                 message: error.to_string(),
                 hints: error.hints,
             };
-            events.send(Event::Failure(failure)).await && events.send(Event::Finished(finished)).await
+            events.send(Event::Failure(failure)).await
+                && events.send(Event::Finished(finished)).await
         }
     };
     session.forget_wish(&exec.begin.id);
-    drop((exec, events));
     if !ending.is_empty() {
+        events.read_to_the_end().await;
         session.end();
     }
 }
@@ -273,7 +282,8 @@ async fn prepare(
     events: &Events,
 ) -> Result<(Link, crate::driver::Sandbox, Report), CliError> {
     let tell = events.clone();
-    let progress = move |progress: Progress| tell.offer(Event::Progress(progress_to_client(progress)));
+    let progress =
+        move |progress: Progress| tell.offer(Event::Progress(progress_to_client(progress)));
     session.ensure_live(begin.exclude.clone(), &progress).await?;
     let (report, link, sandbox) = session.synchronise(Some(events)).await?;
     if report.no_space[1] {
@@ -294,7 +304,9 @@ async fn sync_out(session: &Arc<Session>, events: &Events) -> Result<Report, Cli
         return Ok(Report::default());
     }
     let (report, ..) = session.synchronise(Some(events)).await.map_err(|error| {
-        error.hint("the sandbox is kept with what the command wrote; run any `skync exec` to try again")
+        error.hint(
+            "the sandbox is kept with what the command wrote; run any `skync exec` to try again",
+        )
     })?;
     tell_of(&report, events).await;
     Ok(report)
@@ -327,7 +339,9 @@ pub async fn with_progress<T>(
 async fn tell_of(report: &Report, events: &Events) {
     let problems = report.problems.iter();
     let mut lines: Vec<String> = problems
-        .map(|problem| format!("warning: not synced: {} ({}): {}", problem.path, problem.side, problem.reason))
+        .map(|problem| {
+            format!("warning: not synced: {} ({}): {}", problem.path, problem.side, problem.reason)
+        })
         .collect();
     lines.extend(report.conflicts.iter().map(|conflict| {
         format!("warning: conflict: {}: {}; both versions are kept", conflict.path, conflict.kind)
@@ -339,7 +353,9 @@ async fn tell_of(report: &Report, events: &Events) {
         NoteKind::ChangeKept { deleted_on: Side::Sandbox } => {
             format!("note: {} was deleted in the sandbox and changed on the host: kept", note.path)
         }
-        NoteKind::HostWon => format!("note: {}: the host's version replaced the sandbox's", note.path),
+        NoteKind::HostWon => {
+            format!("note: {}: the host's version replaced the sandbox's", note.path)
+        }
     }));
     let more = lines.len().saturating_sub(PATHS_SHOWN_MAX);
     lines.truncate(PATHS_SHOWN_MAX);
@@ -374,11 +390,7 @@ fn summary(report: &Report) -> proto::SyncSummary {
 }
 
 /// Takes the client's input to the command; ends with either.
-async fn feed(
-    mut client: AgentClient<Channel>,
-    id: Vec<u8>,
-    mut requests: Streaming<ExecRequest>,
-) {
+async fn feed(mut client: AgentClient<Channel>, id: Vec<u8>, mut requests: Streaming<ExecRequest>) {
     let (send, receive) = mpsc::channel(INPUT_WAITING_MAX);
     let forward = async move {
         let mut offset = 0;

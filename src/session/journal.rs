@@ -152,7 +152,8 @@ mod tests {
     }
 
     fn entry(id: &str) -> Entry {
-        let profile = Profile::new("dev", DriverConfig::Directory(crate::config::DirectoryConfig::default()));
+        let profile =
+            Profile::new("dev", DriverConfig::Directory(crate::config::DirectoryConfig::default()));
         Entry::new(id.into(), Path::new("/p"), &profile, Path::new("/r"), Path::new("/r/s"))
     }
 

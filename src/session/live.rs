@@ -101,9 +101,7 @@ impl Maker {
         host: HostTask,
         command_line: Vec<String>,
     ) -> Result<Live, CliError> {
-        let link = Link::open(&*self.driver, sandbox, secret, 1, None)
-            .await
-            .map_err(link_error)?;
+        let link = Link::open(&*self.driver, sandbox, secret, 1, None).await.map_err(link_error)?;
         let installed = Agents.agent(&link.agent.machine).map_err(driver_error)?.sha256;
         if link.agent.sha256 != installed {
             return Err(link_error(LinkError::Impostor));
@@ -240,13 +238,18 @@ pub fn link_error(error: LinkError) -> CliError {
     use skync_agent::handshake::HandshakeError;
     match error {
         LinkError::Driver(error) => driver_error(error),
-        LinkError::Handshake(error @ HandshakeError::Protocol { .. }) => {
-            CliError::new(ExitCode::Failed, "cannot use the agent in the sandbox").because(&error).hint(
-                "use the agent that this skync carries: unset SKYNC_AGENT_DIR, or build it again \
+        LinkError::Handshake(error @ HandshakeError::Protocol { .. }) => CliError::new(
+            ExitCode::Failed,
+            "cannot use the agent in the sandbox",
+        )
+        .because(&error)
+        .hint(
+            "use the agent that this skync carries: unset SKYNC_AGENT_DIR, or build it again \
                  with `scripts/build-agents`",
-            )
+        ),
+        error => {
+            CliError::new(ExitCode::Failed, "cannot open a link to the sandbox").because(&error)
         }
-        error => CliError::new(ExitCode::Failed, "cannot open a link to the sandbox").because(&error),
     }
 }
 

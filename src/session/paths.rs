@@ -28,7 +28,8 @@ mod tests {
     #[test]
     fn only_paths_below_the_root_are_mapped() {
         let map = |value: &str| {
-            String::from_utf8(map(value.as_bytes(), Path::new("/p/a"), Path::new("/s"))).expect("utf-8")
+            String::from_utf8(map(value.as_bytes(), Path::new("/p/a"), Path::new("/s")))
+                .expect("utf-8")
         };
         assert_eq!(map("/p/a/specs/1"), "/s/specs/1");
         assert_eq!(map("/p/a"), "/s");

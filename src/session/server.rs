@@ -78,7 +78,8 @@ pub async fn serve(
     let key = key(&spec.root, &spec.profile.name);
     let runtime_dir = places.runtime_dir().map_err(io::Error::other)?;
     // One session for each project and profile; the lock goes with the process.
-    let lock = state::try_lock(&runtime_dir.join(format!("{key}.lock"))).map_err(io::Error::other)?;
+    let lock =
+        state::try_lock(&runtime_dir.join(format!("{key}.lock"))).map_err(io::Error::other)?;
     let Some(_only) = lock else { return Err(io::Error::from(io::ErrorKind::WouldBlock)) };
     let journal = Journal::open(&places).map_err(io::Error::other)?;
     let _lives = journal.claim(&spec.id).map_err(io::Error::other)?;
@@ -379,9 +380,12 @@ impl proto::session_server::Session for Service {
         _request: Request<proto::StatusRequest>,
     ) -> Result<Response<proto::StatusReply>, Status> {
         // Not waiting for a synchronisation that is under way.
-        let sandbox = self.0.state.try_lock().ok().and_then(|state| {
-            state.live.as_ref().map(|live| live.sandbox.name.clone())
-        });
+        let sandbox = self
+            .0
+            .state
+            .try_lock()
+            .ok()
+            .and_then(|state| state.live.as_ref().map(|live| live.sandbox.name.clone()));
         let (users, kept) = {
             let life = self.0.life();
             let (users, kept) = life.state();
@@ -418,10 +422,11 @@ async fn down(session: &Arc<Session>, events: &Events, discard: bool) {
         let (code, message) = (error.code as u32, error.to_string());
         Event::Failure(proto::Failure { code, message, hints: error.hints })
     };
-    if !discard && session.is_live().await {
-        if let Err(error) = session.synchronise(Some(events)).await {
-            tracing::warn!(%error, "the last synchronisation failed");
-        }
+    if !discard
+        && session.is_live().await
+        && let Err(error) = session.synchronise(Some(events)).await
+    {
+        tracing::warn!(%error, "the last synchronisation failed");
     }
     let allowed = session.life().down(discard);
     if let Err(why) = allowed {
@@ -438,5 +443,6 @@ async fn down(session: &Arc<Session>, events: &Events, discard: bool) {
         }
         Err(error) => events.send(failure(error)).await,
     };
+    events.read_to_the_end().await;
     session.end();
 }

@@ -62,10 +62,7 @@ pub fn try_lock(path: &Path) -> Result<Option<Lock>, StateError> {
             .custom_flags(nofollow)
             .open(path)
             .map_err(fail())?;
-        let lock = Lock {
-            file,
-            path: path.to_owned(),
-        };
+        let lock = Lock { file, path: path.to_owned() };
         match rustix::fs::flock(&lock.file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
@@ -91,9 +88,7 @@ pub fn lock(path: &Path) -> Result<Lock, StateError> {
             return Ok(lock);
         }
         if Instant::now() >= deadline {
-            return Err(StateError::Locked {
-                path: path.to_owned(),
-            });
+            return Err(StateError::Locked { path: path.to_owned() });
         }
         std::thread::sleep(LOCK_RETRY);
     }

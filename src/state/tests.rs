@@ -1,8 +1,5 @@
 //! Tests of our own files: private, atomic, locked.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "fixtures below a temporary directory"
-)]
+#![expect(clippy::disallowed_methods, reason = "fixtures below a temporary directory")]
 
 use std::os::unix::fs::symlink;
 
@@ -27,11 +24,8 @@ fn runtime_directory_that_is_a_link_a_file_or_open_is_refused() {
         Err(StateError::Unsafe { reason, .. }) => reason,
         other => panic!("unexpected: {other:?}"),
     };
-    let (link, file, open) = (
-        home.path().join("link"),
-        home.path().join("file"),
-        home.path().join("open"),
-    );
+    let (link, file, open) =
+        (home.path().join("link"), home.path().join("file"), home.path().join("open"));
     symlink(home.path(), &link).unwrap();
     std::fs::write(&file, "").unwrap();
     std::fs::create_dir(&open).unwrap();
@@ -47,20 +41,14 @@ fn directory_of_another_user_is_refused() {
     std::fs::set_permissions(home.path(), Permissions::from_mode(0o700)).unwrap();
     let found = std::fs::symlink_metadata(home.path()).unwrap();
     assert_eq!(unsafe_because(&found, found.uid()), None);
-    assert_eq!(
-        unsafe_because(&found, found.uid() + 1),
-        Some("it belongs to another user")
-    );
+    assert_eq!(unsafe_because(&found, found.uid() + 1), Some("it belongs to another user"));
 }
 
 #[test]
 fn runtime_directory_too_long_for_a_socket_is_refused() {
     let home = tempfile::tempdir().unwrap();
     let places = Places::below(&home.path().join("x".repeat(80)));
-    assert!(matches!(
-        places.runtime_dir(),
-        Err(StateError::TooLong { .. })
-    ));
+    assert!(matches!(places.runtime_dir(), Err(StateError::TooLong { .. })));
 }
 
 #[test]
@@ -79,10 +67,7 @@ fn write_that_fails_leaves_the_old_content_and_no_temporary() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("taken");
     std::fs::create_dir(&path).unwrap();
-    assert!(matches!(
-        write_atomic(&path, b"x", 0o600),
-        Err(StateError::Io { .. })
-    ));
+    assert!(matches!(write_atomic(&path, b"x", 0o600), Err(StateError::Io { .. })));
     assert!(path.is_dir());
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1);
 }
@@ -158,20 +143,9 @@ fn removing_a_tree_refuses_links_and_paths_that_cannot_be_ours() {
     let home = tempfile::tempdir().unwrap();
     let link = home.path().join("link");
     symlink(home.path(), &link).unwrap();
-    for path in [
-        link.as_path(),
-        Path::new("/"),
-        Path::new("/tmp"),
-        Path::new("a/b/c"),
-    ] {
-        assert!(
-            matches!(remove_tree(path), Err(StateError::Unsafe { .. })),
-            "{path:?}"
-        );
+    for path in [link.as_path(), Path::new("/"), Path::new("/tmp"), Path::new("a/b/c")] {
+        assert!(matches!(remove_tree(path), Err(StateError::Unsafe { .. })), "{path:?}");
     }
     let climbing = home.path().join("..");
-    assert!(matches!(
-        remove_tree(&climbing),
-        Err(StateError::Unsafe { .. })
-    ));
+    assert!(matches!(remove_tree(&climbing), Err(StateError::Unsafe { .. })));
 }

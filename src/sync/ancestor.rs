@@ -68,9 +68,7 @@ impl Ancestor {
             // What is not there has no children either.
             return entry.is_none();
         };
-        let at = directory
-            .children
-            .binary_search_by(|(other, _)| other.cmp(&name));
+        let at = directory.children.binary_search_by(|(other, _)| other.cmp(&name));
         match (at, entry) {
             (Ok(at), Some(entry)) => replace(&mut directory.children[at].1, entry),
             (Ok(at), None) => drop(directory.children.remove(at)),
@@ -92,21 +90,13 @@ impl Ancestor {
         agreed: &[Change],
         steps: impl IntoIterator<Item = (&'a Step, bool)>,
     ) -> Vec<AncestorSet> {
-        let applied = steps
-            .into_iter()
-            .filter(|(_, applied)| *applied)
-            .map(|(step, _)| step);
-        let agreed = agreed
-            .iter()
-            .map(|change| (&change.path, change.new.as_ref()));
+        let applied = steps.into_iter().filter(|(_, applied)| *applied).map(|(step, _)| step);
+        let agreed = agreed.iter().map(|change| (&change.path, change.new.as_ref()));
         let mut made = Vec::new();
         for (path, entry) in agreed.chain(applied.map(|step| (&step.path, step.new.as_ref()))) {
             if self.set(path, entry) {
                 let entry = entry.and_then(shallow_tracked);
-                made.push(AncestorSet {
-                    path: path.clone(),
-                    entry,
-                });
+                made.push(AncestorSet { path: path.clone(), entry });
             }
         }
         made
@@ -116,9 +106,7 @@ impl Ancestor {
         let root = as_directory_mut(self.root.as_mut()?)?;
         path.names().try_fold(root, |directory, name| {
             let children = &mut directory.children;
-            let at = children
-                .binary_search_by(|(other, _)| other.as_bytes().cmp(name))
-                .ok()?;
+            let at = children.binary_search_by(|(other, _)| other.as_bytes().cmp(name)).ok()?;
             as_directory_mut(&mut children[at].1)
         })
     }

@@ -241,9 +241,8 @@ impl Engine {
             self.refresh_rules().await?;
             let (host, sandbox) = self.scan().await?;
             let plan = self.plan(host, sandbox)?;
-            let steps = [&plan.host, &plan.sandbox].map(|changes| {
-                Arc::new(creations_first(flatten(changes)))
-            });
+            let steps = [&plan.host, &plan.sandbox]
+                .map(|changes| Arc::new(creations_first(flatten(changes))));
             let outcomes = self.carry_out(&steps).await?;
             self.record(&plan, &steps, &outcomes).await?;
             report.add(plan, &steps, &outcomes);
@@ -303,12 +302,8 @@ impl Engine {
                 Side::Host => &mut plan.host,
                 Side::Sandbox => &mut plan.sandbox,
             };
-            let (kept, problems) = safety::take_out_collisions(
-                side,
-                std::mem::take(changes),
-                Some(tree),
-                insensitive,
-            );
+            let (kept, problems) =
+                safety::take_out_collisions(side, std::mem::take(changes), Some(tree), insensitive);
             *changes = kept;
             plan.problems.extend(problems);
         }
@@ -333,7 +328,10 @@ impl Engine {
         outcomes: &[Outcomes; 2],
     ) -> Result<(), SyncError> {
         let done = steps.iter().zip(outcomes).flat_map(|(steps, outcomes)| {
-            steps.iter().zip(outcomes).map(|(step, status)| (step, *status == Some(Status::Applied)))
+            steps
+                .iter()
+                .zip(outcomes)
+                .map(|(step, status)| (step, *status == Some(Status::Applied)))
         });
         let changes = self.ancestor.advance(&plan.agreed, done);
         self.saved().await?;

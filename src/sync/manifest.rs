@@ -69,10 +69,7 @@ impl ManifestError {
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
         match self {
             Self::Database(error) => {
-                matches!(
-                    error.sqlite_error_code(),
-                    Some(DatabaseCorrupt | NotADatabase)
-                )
+                matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
             }
             Self::Open { .. }
             | Self::MoveAside { .. }
@@ -156,12 +153,7 @@ impl Manifest {
             Ok(database) => database,
             Err(unusable) => open_anew(path, &owner, &unusable.0, &mut notes)?,
         };
-        Ok(Self {
-            path: path.into(),
-            owner,
-            database,
-            notes,
-        })
+        Ok(Self { path: path.into(), owner, database, notes })
     }
 
     /// What happened that a person should know; each is handed out once.
@@ -187,10 +179,7 @@ impl Manifest {
         });
         let reason = match loaded {
             Ok(root) => {
-                return Ok(LoadedAncestor {
-                    root,
-                    problem: None,
-                });
+                return Ok(LoadedAncestor { root, problem: None });
             }
             Err(ManifestError::Invalid(reason)) => reason,
             Err(ManifestError::Tree(error)) => error.to_string(),
@@ -202,13 +191,9 @@ impl Manifest {
         };
         // Nothing may be added to a tree that does not hold.
         self.database.execute("DELETE FROM entry", [])?;
-        let problem = Some(format!(
-            "what both sides last agreed on is not known any more: {reason}"
-        ));
-        Ok(LoadedAncestor {
-            root: None,
-            problem,
-        })
+        let problem =
+            Some(format!("what both sides last agreed on is not known any more: {reason}"));
+        Ok(LoadedAncestor { root: None, problem })
     }
 
     /// Saves changes of the ancestor, all or none, in one small transaction.
@@ -325,9 +310,8 @@ impl Manifest {
     /// # Errors
     /// If the database cannot be read, or holds something that is no conflict.
     pub fn conflicts(&self) -> Result<Vec<Conflict>, ManifestError> {
-        let mut statement = self
-            .database
-            .prepare_cached("SELECT path, kind FROM conflict ORDER BY path")?;
+        let mut statement =
+            self.database.prepare_cached("SELECT path, kind FROM conflict ORDER BY path")?;
         let mut found = statement.query([])?;
         let mut conflicts = Vec::new();
         while let Some(row) = found.next()? {
@@ -338,13 +322,7 @@ impl Manifest {
                 .map(|side| rows::load_conflict_entry(&self.database, &path, side));
             let kind = conflict_kind(row.get(1)?)?;
             let (host, sandbox, ancestor) = (host?, sandbox?, ancestor?);
-            conflicts.push(Conflict {
-                path,
-                host,
-                sandbox,
-                ancestor,
-                kind,
-            });
+            conflicts.push(Conflict { path, host, sandbox, ancestor, kind });
         }
         conflicts.sort_by(|one, other| one.path.cmp(&other.path));
         Ok(conflicts)
@@ -361,10 +339,7 @@ impl Manifest {
             let mut insert =
                 transaction.prepare_cached("INSERT INTO conflict (path, kind) VALUES (?1, ?2)")?;
             for conflict in conflicts {
-                insert.execute(params![
-                    conflict.path.as_bytes(),
-                    conflict_code(conflict.kind)
-                ])?;
+                insert.execute(params![conflict.path.as_bytes(), conflict_code(conflict.kind)])?;
                 let entries = [&conflict.host, &conflict.sandbox, &conflict.ancestor];
                 for (side, entry) in rows::CONFLICT_SIDES.into_iter().zip(entries) {
                     rows::insert_conflict_entry(
@@ -382,10 +357,7 @@ impl Manifest {
 
     fn start_anew(&mut self, reason: &str) -> Result<(), ManifestError> {
         // The damaged file must be closed before it is moved.
-        drop(std::mem::replace(
-            &mut self.database,
-            Connection::open_in_memory()?,
-        ));
+        drop(std::mem::replace(&mut self.database, Connection::open_in_memory()?));
         self.database = open_anew(&self.path, &self.owner, reason, &mut self.notes)?;
         Ok(())
     }
@@ -397,10 +369,8 @@ fn open_anew(
     reason: &str,
     notes: &mut Vec<String>,
 ) -> Result<Connection, ManifestError> {
-    let aside = schema::move_aside(path).map_err(|source| ManifestError::MoveAside {
-        path: path.into(),
-        source,
-    })?;
+    let aside = schema::move_aside(path)
+        .map_err(|source| ManifestError::MoveAside { path: path.into(), source })?;
     notes.push(format!(
         "the manifest `{}` could not be used: {reason}; it was moved to `{}` and a new one begun",
         path.display(),
@@ -410,10 +380,7 @@ fn open_anew(
 }
 
 fn open_error(path: &Path, source: io::Error) -> ManifestError {
-    ManifestError::Open {
-        path: path.into(),
-        source,
-    }
+    ManifestError::Open { path: path.into(), source }
 }
 
 fn load_meta(database: &Connection, key: &str) -> Result<Option<Vec<u8>>, rusqlite::Error> {
@@ -433,9 +400,7 @@ fn save_meta(database: &Connection, key: &str, value: &[u8]) -> Result<(), rusql
 fn load_pair(database: &Connection) -> Result<Option<ReplicaPair>, rusqlite::Error> {
     let host = load_meta(database, "replica_host")?;
     let sandbox = load_meta(database, "replica_sandbox")?;
-    Ok(host
-        .zip(sandbox)
-        .map(|(host, sandbox)| ReplicaPair { host, sandbox }))
+    Ok(host.zip(sandbox).map(|(host, sandbox)| ReplicaPair { host, sandbox }))
 }
 
 fn save_pair(transaction: &Transaction<'_>, pair: &ReplicaPair) -> Result<(), rusqlite::Error> {
@@ -490,8 +455,6 @@ fn conflict_kind(code: i64) -> Result<ConflictKind, ManifestError> {
         2 => Ok(ConflictKind::SandboxChanged),
         3 => Ok(ConflictKind::Blocked(Side::Host)),
         4 => Ok(ConflictKind::Blocked(Side::Sandbox)),
-        _ => Err(ManifestError::Invalid(format!(
-            "{code} is no kind of conflict"
-        ))),
+        _ => Err(ManifestError::Invalid(format!("{code} is no kind of conflict"))),
     }
 }

@@ -83,10 +83,7 @@ impl fmt::Display for ConflictKind {
             Self::BothChanged => f.write_str("changed on both sides"),
             Self::SandboxChanged => f.write_str("changed in the sandbox, which only receives"),
             Self::Blocked(side) => {
-                write!(
-                    f,
-                    "content on the {side} that is not synchronised is in the way"
-                )
+                write!(f, "content on the {side} that is not synchronised is in the way")
             }
         }
     }
@@ -188,20 +185,10 @@ impl Plan {
 pub fn flatten(changes: &[Change]) -> Vec<Step> {
     let mut steps = Vec::new();
     for change in changes {
-        remove(
-            &mut steps,
-            &change.path,
-            change.old.as_ref(),
-            change.new.as_ref(),
-        );
+        remove(&mut steps, &change.path, change.old.as_ref(), change.new.as_ref());
     }
     for change in changes {
-        create(
-            &mut steps,
-            &change.path,
-            change.old.as_ref(),
-            change.new.as_ref(),
-        );
+        create(&mut steps, &change.path, change.old.as_ref(), change.new.as_ref());
     }
     steps
 }
@@ -212,11 +199,8 @@ pub fn flatten(changes: &[Change]) -> Vec<Step> {
 /// side that is being changed must be left with both copies, never with none.
 #[must_use]
 pub fn creations_first(steps: Vec<Step>) -> Vec<Step> {
-    let removed: HashSet<SyncPath> = steps
-        .iter()
-        .filter(|step| step.new.is_none())
-        .map(|step| step.path.clone())
-        .collect();
+    let removed: HashSet<SyncPath> =
+        steps.iter().filter(|step| step.new.is_none()).map(|step| step.path.clone()).collect();
     // What takes the place of something else, or goes into it, has to wait for the removal.
     let waits = |path: &SyncPath| {
         std::iter::successors(Some(path.clone()), |path| path.split().map(|(parent, _)| parent))
@@ -238,21 +222,12 @@ fn remove(steps: &mut Vec<Step>, path: &SyncPath, old: Option<&Entry>, new: Opti
     if let Entry::Directory(directory) = old {
         let replacement = new.and_then(Entry::as_directory);
         for (name, child) in &directory.children {
-            remove(
-                steps,
-                &path.join(name),
-                Some(child),
-                child_of(replacement, name),
-            );
+            remove(steps, &path.join(name), Some(child), child_of(replacement, name));
         }
     }
     // What is not synchronised never gets a step, even if a caller put it into a change.
     if let (None, Some(expected)) = (new, shallow_tracked(old)) {
-        steps.push(Step {
-            path: path.clone(),
-            expected: Some(expected),
-            new: None,
-        });
+        steps.push(Step { path: path.clone(), expected: Some(expected), new: None });
     }
 }
 
@@ -264,21 +239,12 @@ fn create(steps: &mut Vec<Step>, path: &SyncPath, old: Option<&Entry>, new: Opti
     let same = old.is_some_and(|old| old.shallow_eq(new));
     if let (false, Some(entry)) = (same, shallow_tracked(new)) {
         let expected = old.and_then(shallow_tracked);
-        steps.push(Step {
-            path: path.clone(),
-            expected,
-            new: Some(entry),
-        });
+        steps.push(Step { path: path.clone(), expected, new: Some(entry) });
     }
     if let Entry::Directory(directory) = new {
         let previous = old.and_then(Entry::as_directory);
         for (name, child) in &directory.children {
-            create(
-                steps,
-                &path.join(name),
-                child_of(previous, name),
-                Some(child),
-            );
+            create(steps, &path.join(name), child_of(previous, name), Some(child));
         }
     }
 }

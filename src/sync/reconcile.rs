@@ -55,19 +55,8 @@ pub fn reconcile(
     sandbox: Option<&Entry>,
     mode: SyncMode,
 ) -> Plan {
-    let mut walk = Walk {
-        mode,
-        trail: Vec::new(),
-        plan: Plan::default(),
-    };
-    let mut levels: Vec<_> = walk
-        .visit(Trio {
-            ancestor,
-            host,
-            sandbox,
-        })
-        .into_iter()
-        .collect();
+    let mut walk = Walk { mode, trail: Vec::new(), plan: Plan::default() };
+    let mut levels: Vec<_> = walk.visit(Trio { ancestor, host, sandbox }).into_iter().collect();
     // A loop rather than a recursion: how deep the sandbox's tree is, is the sandbox's choice.
     while let Some(level) = levels.last_mut() {
         let Some((name, at)) = level.next() else {
@@ -145,14 +134,8 @@ struct Drift {
 }
 
 impl Drift {
-    const DELETED: Self = Self {
-        modified: false,
-        deleted: true,
-    };
-    const MODIFIED: Self = Self {
-        modified: true,
-        deleted: false,
-    };
+    const DELETED: Self = Self { modified: false, deleted: true };
+    const MODIFIED: Self = Self { modified: true, deleted: false };
 
     fn any(self) -> bool {
         self.modified || self.deleted
@@ -182,10 +165,7 @@ impl<'a> Walk<'a> {
             }
             (host, sandbox) if is_absent(host) && is_absent(sandbox) => self.forget(at),
             (Some(host), Some(sandbox)) if host.shallow_eq(sandbox) => {
-                if at
-                    .ancestor
-                    .is_none_or(|ancestor| !ancestor.shallow_eq(host))
-                {
+                if at.ancestor.is_none_or(|ancestor| !ancestor.shallow_eq(host)) {
                     self.agree(at.ancestor, at.host);
                 }
             }
@@ -229,10 +209,7 @@ impl<'a> Walk<'a> {
     /// in it: once the excluded content goes too, the empty directory is still known as deleted
     /// and does not come back as a new one.
     fn forget(&mut self, at: Trio<'a>) {
-        let husk = [at.host, at.sandbox]
-            .into_iter()
-            .flatten()
-            .find_map(Entry::as_directory);
+        let husk = [at.host, at.sandbox].into_iter().flatten().find_map(Entry::as_directory);
         match (at.ancestor, husk) {
             (None, _) => {}
             (Some(Entry::Directory(ancestor)), Some(husk)) => {
@@ -291,11 +268,7 @@ impl<'a> Walk<'a> {
         match (host.modified, sandbox.modified) {
             // Both only deleted, one of them everything: nothing of it is wanted any more.
             (false, false) => {
-                let rest = if is_absent(at.host) {
-                    Side::Sandbox
-                } else {
-                    Side::Host
-                };
+                let rest = if is_absent(at.host) { Side::Sandbox } else { Side::Host };
                 self.delete(rest, at.on(rest));
             }
             (true, false) => self.keep_change(Side::Sandbox, at),
@@ -377,11 +350,7 @@ impl<'a> Walk<'a> {
     }
 
     fn change(&mut self, side: Side, old: Option<Entry>, new: Option<Entry>) {
-        let change = Change {
-            path: self.path(),
-            old,
-            new,
-        };
+        let change = Change { path: self.path(), old, new };
         match side {
             Side::Host => self.plan.host.push(change),
             Side::Sandbox => self.plan.sandbox.push(change),
@@ -410,9 +379,7 @@ impl<'a> Walk<'a> {
     }
 
     fn path(&self) -> SyncPath {
-        self.trail
-            .iter()
-            .fold(SyncPath::root(), |path, name| path.join(name))
+        self.trail.iter().fold(SyncPath::root(), |path, name| path.join(name))
     }
 }
 
@@ -423,9 +390,7 @@ fn peek_name<'a>(children: &mut Children<'a>) -> Option<&'a Name> {
 }
 
 fn take<'a>(children: &mut Children<'a>, name: &Name) -> Option<&'a Entry> {
-    children
-        .next_if(|(other, _)| other == name)
-        .map(|(_, entry)| entry)
+    children.next_if(|(other, _)| other == name).map(|(_, entry)| entry)
 }
 
 /// How `entry` differs from the ancestor. What could not be read counts as unchanged.

@@ -38,7 +38,12 @@ fn at(side: Side) -> usize {
 
 impl Report {
     /// Adds a round, as host and sandbox.
-    pub(super) fn add(&mut self, plan: Plan, steps: &[Arc<Vec<Step>>; 2], outcomes: &[Outcomes; 2]) {
+    pub(super) fn add(
+        &mut self,
+        plan: Plan,
+        steps: &[Arc<Vec<Step>>; 2],
+        outcomes: &[Outcomes; 2],
+    ) {
         self.conflicts = plan.conflicts;
         self.problems = plan.problems.into_iter().collect();
         self.notes.extend(plan.notes);

@@ -68,10 +68,7 @@ impl fmt::Display for Halt {
                 "the root on the {side} is empty and held {entries} entries before; nothing was changed, so that the {other} is not emptied as well"
             ),
             HaltKind::RootNotDirectory => {
-                write!(
-                    f,
-                    "the root on the {side} is not a directory; nothing was changed"
-                )
+                write!(f, "the root on the {side} is not a directory; nothing was changed")
             }
             HaltKind::BulkLoss { lost, total } => write!(
                 f,
@@ -114,14 +111,9 @@ fn check_root(
         }
         (Some(Entry::Directory(before)), Some(Entry::Directory(now))) => {
             // In a one-way mode an emptied sandbox deletes nothing: it is filled again.
-            let deletes = plan
-                .changes(side.other())
-                .iter()
-                .any(|change| change.new.is_none());
+            let deletes = plan.changes(side.other()).iter().any(|change| change.new.is_none());
             if before.children.len() >= ROOT_ENTRIES_MIN && is_empty(now) && deletes {
-                halt(HaltKind::RootEmptied {
-                    entries: before.children.len() as u64,
-                })
+                halt(HaltKind::RootEmptied { entries: before.children.len() as u64 })
             } else {
                 Ok(())
             }
@@ -131,28 +123,19 @@ fn check_root(
 }
 
 fn is_empty(directory: &Directory) -> bool {
-    directory
-        .children
-        .iter()
-        .all(|(_, child)| is_absent(Some(child)))
+    directory.children.iter().all(|(_, child)| is_absent(Some(child)))
 }
 
 fn check_loss(host: Option<&Entry>, plan: &Plan) -> Result<(), Halt> {
-    let lost: u64 = plan
-        .host
-        .iter()
-        .map(|change| lost_files(change.old.as_ref(), change.new.as_ref()))
-        .sum();
+    let lost: u64 =
+        plan.host.iter().map(|change| lost_files(change.old.as_ref(), change.new.as_ref())).sum();
     // The host's files are counted only when there may be too many.
     if lost <= HOST_FILES_LOST_MAX {
         return Ok(());
     }
     let total = count_files(host);
     if lost.saturating_mul(100) > total.saturating_mul(HOST_PERCENT_LOST_MAX) {
-        return Err(Halt {
-            side: Side::Host,
-            kind: HaltKind::BulkLoss { lost, total },
-        });
+        return Err(Halt { side: Side::Host, kind: HaltKind::BulkLoss { lost, total } });
     }
     Ok(())
 }
@@ -226,17 +209,10 @@ fn colliding_changes(
             .filter(|(at, _)| changes[*at].new.is_none())
             .map(|(_, name)| name)
             .collect();
-        let there = tree
-            .and_then(|tree| tree.find(&directory))
-            .and_then(Entry::as_directory);
+        let there = tree.and_then(|tree| tree.find(&directory)).and_then(Entry::as_directory);
         let there = there.into_iter().flat_map(|directory| &directory.children);
-        let staying = there
-            .map(|(name, _)| name)
-            .filter(|name| !gone.contains(name));
-        let created = members
-            .iter()
-            .filter(|(at, _)| creates(*at))
-            .map(|(_, name)| name);
+        let staying = there.map(|(name, _)| name).filter(|name| !gone.contains(name));
+        let created = members.iter().filter(|(at, _)| creates(*at)).map(|(_, name)| name);
         let mut twins: HashMap<String, Vec<&Name>> = HashMap::new();
         for name in staying.chain(created) {
             twins.entry(folded(name)).or_default().push(name);

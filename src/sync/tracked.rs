@@ -86,11 +86,7 @@ pub fn tracked(entry: &Entry) -> Option<Entry> {
                 return None;
             }
             let mode = directory.mode;
-            Some(Entry::Directory(Directory {
-                mode,
-                only_excluded: false,
-                children,
-            }))
+            Some(Entry::Directory(Directory { mode, only_excluded: false, children }))
         }
     }
 }

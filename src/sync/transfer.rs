@@ -299,11 +299,7 @@ struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    fn new(
-        steps: &'a [Step],
-        chunks: mpsc::Receiver<Vec<Chunk>>,
-        counters: &'a Counters,
-    ) -> Self {
+    fn new(steps: &'a [Step], chunks: mpsc::Receiver<Vec<Chunk>>, counters: &'a Counters) -> Self {
         let (waiting, sent) = (VecDeque::new(), Vec::new());
         let outcomes = vec![None; steps.len()];
         Self { steps, at: At::Step(0), waiting, chunks, counters, sent, outcomes }

@@ -16,12 +16,7 @@ pub(super) fn file_with_mode(content: &str, mode: u16) -> Entry {
     let mut digest = [0; 32];
     digest[..content.len()].copy_from_slice(content.as_bytes());
     let size = content.len() as u64;
-    Entry::File(File {
-        digest: Digest(digest),
-        size,
-        mode,
-        mtime_ns: 1,
-    })
+    Entry::File(File { digest: Digest(digest), size, mode, mtime_ns: 1 })
 }
 
 pub(super) fn link(target: &str) -> Entry {
@@ -29,33 +24,19 @@ pub(super) fn link(target: &str) -> Entry {
 }
 
 pub(super) fn dir<const N: usize>(children: [(&str, Entry); N]) -> Entry {
-    dir_of(
-        children
-            .into_iter()
-            .map(|(name, entry)| (name.to_owned(), entry)),
-    )
+    dir_of(children.into_iter().map(|(name, entry)| (name.to_owned(), entry)))
 }
 
 pub(super) fn dir_of(children: impl IntoIterator<Item = (String, Entry)>) -> Entry {
-    let mut children: Vec<_> = children
-        .into_iter()
-        .map(|(text, entry)| (name(&text), entry))
-        .collect();
+    let mut children: Vec<_> =
+        children.into_iter().map(|(text, entry)| (name(&text), entry)).collect();
     children.sort_by(|(one, _), (other, _)| one.cmp(other));
-    Entry::Directory(Directory {
-        mode: 0o755,
-        only_excluded: false,
-        children,
-    })
+    Entry::Directory(Directory { mode: 0o755, only_excluded: false, children })
 }
 
 /// A directory with excluded content and nothing else.
 pub(super) fn husk() -> Entry {
-    Entry::Directory(Directory {
-        mode: 0o755,
-        only_excluded: true,
-        children: Vec::new(),
-    })
+    Entry::Directory(Directory { mode: 0o755, only_excluded: true, children: Vec::new() })
 }
 
 /// A socket or the like.
@@ -80,26 +61,17 @@ pub(super) fn show(entry: Option<&Entry>) -> String {
     match entry {
         None => "nothing".to_owned(),
         Some(Entry::File(file)) => {
-            let length = file
-                .digest
-                .0
-                .iter()
-                .position(|byte| *byte == 0)
-                .unwrap_or(32);
+            let length = file.digest.0.iter().position(|byte| *byte == 0).unwrap_or(32);
             let mark = if file.is_executable() { "*" } else { "" };
-            format!(
-                "{}{mark}",
-                String::from_utf8_lossy(&file.digest.0[..length])
-            )
+            format!("{}{mark}", String::from_utf8_lossy(&file.digest.0[..length]))
         }
         Some(Entry::Symlink(target)) => format!("@{}", String::from_utf8_lossy(target)),
         Some(Entry::Untracked) => "special".to_owned(),
         Some(Entry::Problem(_)) => "unreadable".to_owned(),
         Some(Entry::Directory(directory)) => {
             let children = directory.children.iter();
-            let children: Vec<_> = children
-                .map(|(name, child)| format!("{name}: {}", show(Some(child))))
-                .collect();
+            let children: Vec<_> =
+                children.map(|(name, child)| format!("{name}: {}", show(Some(child)))).collect();
             format!("{{{}}}", children.join(", "))
         }
     }

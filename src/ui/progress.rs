@@ -72,13 +72,7 @@ impl Progress {
     pub fn new(context: &Context) -> Self {
         let variable = |name: &str| std::env::var(name).ok();
         let terminal = std::io::stderr().is_terminal();
-        Self::with(manner(
-            context.json,
-            context.quiet,
-            context.verbose,
-            variable,
-            terminal,
-        ))
+        Self::with(manner(context.json, context.quiet, context.verbose, variable, terminal))
     }
 
     /// Shows nothing.
@@ -87,10 +81,7 @@ impl Progress {
     }
 
     fn with(manner: Manner) -> Self {
-        Self {
-            manner,
-            shown: Mutex::default(),
-        }
+        Self { manner, shown: Mutex::default() }
     }
 
     /// A new thing is being done, as in ``pulling `python:3.12` ``.
@@ -115,21 +106,13 @@ impl Progress {
 
     /// Bytes of the step that are done, and in all if that is known.
     pub fn bytes(&self, done: u64, total: Option<u64>) {
-        let template = if total.is_some() {
-            Template::BytesOf
-        } else {
-            Template::Bytes
-        };
+        let template = if total.is_some() { Template::BytesOf } else { Template::Bytes };
         self.count(template, done, total);
     }
 
     /// Files of the step that are done, and in all if that is known.
     pub fn files(&self, done: u64, total: Option<u64>) {
-        let template = if total.is_some() {
-            Template::FilesOf
-        } else {
-            Template::Files
-        };
+        let template = if total.is_some() { Template::FilesOf } else { Template::Files };
         self.count(template, done, total);
     }
 
@@ -236,11 +219,7 @@ mod tests {
     fn every_template_parses() {
         use Template::{Bytes, BytesOf, Files, FilesOf, Step};
         for template in [Step, Bytes, BytesOf, Files, FilesOf] {
-            assert!(
-                ProgressStyle::with_template(template.text()).is_ok(),
-                "{}",
-                template.text()
-            );
+            assert!(ProgressStyle::with_template(template.text()).is_ok(), "{}", template.text());
         }
     }
 

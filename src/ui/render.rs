@@ -46,11 +46,7 @@ impl Style {
     }
 
     fn paint(self, code: &str, text: &str) -> String {
-        if self.color {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 
@@ -66,20 +62,12 @@ pub fn error(error: &CliError, json: bool, style: Style) {
 
 /// Tells a person of something that is wrong and does not stop us.
 pub fn warning(text: &str, style: Style) {
-    say(&format!(
-        "{} {}",
-        style.paint("1;33", "warning:"),
-        visible(text)
-    ));
+    say(&format!("{} {}", style.paint("1;33", "warning:"), visible(text)));
 }
 
 /// An error for a terminal, several lines.
 pub fn error_text(error: &CliError, style: Style) -> String {
-    let mut out = format!(
-        "{} {}\n",
-        style.paint("1;31", "error:"),
-        visible(&error.message)
-    );
+    let mut out = format!("{} {}\n", style.paint("1;31", "error:"), visible(&error.message));
     for cause in &error.causes {
         out += &format!("  because: {}\n", visible(cause));
     }
@@ -139,10 +127,7 @@ mod tests {
 
     fn decided(choice: ColorChoice, variables: &[(&str, &str)], terminal: bool) -> bool {
         let variable = |name: &str| {
-            variables
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, v)| (*v).to_owned())
+            variables.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned())
         };
         Style::decide(choice, variable, terminal).color
     }
@@ -153,11 +138,7 @@ mod tests {
         assert!(decided(auto, &[], true));
         assert!(!decided(auto, &[], false));
         assert!(!decided(auto, &[("TERM", "dumb")], true));
-        assert!(!decided(
-            auto,
-            &[("NO_COLOR", "1"), ("FORCE_COLOR", "1")],
-            true
-        ));
+        assert!(!decided(auto, &[("NO_COLOR", "1"), ("FORCE_COLOR", "1")], true));
         assert!(decided(auto, &[("NO_COLOR", "")], true));
         assert!(decided(auto, &[("FORCE_COLOR", "1")], false));
         assert!(!decided(auto, &[("CLICOLOR_FORCE", "0")], false));
@@ -194,10 +175,7 @@ mod tests {
     fn colours_are_on_the_first_words_only() {
         let error = CliError::new(ExitCode::Failed, "no").hint("yes");
         let coloured = error_text(&error, Style { color: true });
-        assert_eq!(
-            coloured,
-            "\x1b[1;31merror:\x1b[0m no\n\n\x1b[1;36mhint:\x1b[0m yes\n"
-        );
+        assert_eq!(coloured, "\x1b[1;31merror:\x1b[0m no\n\n\x1b[1;36mhint:\x1b[0m yes\n");
     }
 
     #[test]

@@ -44,7 +44,10 @@ pub fn supervise(control: OwnedFd) -> std::io::Result<()> {
         Err(reply) => return Frame::Started(reply).write(&control),
     };
     // Our own copies of the pipes would keep the agent from seeing their end.
-    let null: OwnedFd = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")
+    let null: OwnedFd = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
         .map(Into::into)
         .or_else(|_| control.as_fd().try_clone_to_owned())?;
     rustix::stdio::dup2_stdin(&null)?;

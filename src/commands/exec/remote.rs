@@ -142,7 +142,8 @@ impl<'a> Exec<'a> {
         let on = |kind| signal(kind).map_err(failed);
         let (mut int, mut term) = (on(SignalKind::interrupt())?, on(SignalKind::terminate())?);
         let (mut hup, mut quit) = (on(SignalKind::hangup())?, on(SignalKind::quit())?);
-        let (mut usr1, mut usr2) = (on(SignalKind::user_defined1())?, on(SignalKind::user_defined2())?);
+        let (mut usr1, mut usr2) =
+            (on(SignalKind::user_defined1())?, on(SignalKind::user_defined2())?);
         loop {
             tokio::select! {
                 // Output first, so that what is there is shown before a signal ends it.
@@ -217,8 +218,11 @@ impl<'a> Exec<'a> {
 
     fn lost(&self) -> CliError {
         if !self.started {
-            return CliError::new(ExitCode::NotStarted, "the session ended before the command started")
-                .hint("it is safe to try again");
+            return CliError::new(
+                ExitCode::NotStarted,
+                "the session ended before the command started",
+            )
+            .hint("it is safe to try again");
         }
         let message = "the session ended while the command was running; its outcome is not known";
         CliError::new(ExitCode::OutcomeUnknown, message)
@@ -237,7 +241,9 @@ impl<'a> Exec<'a> {
                     0 => String::new(),
                     limit => format!(" of {} MiB", limit >> 20),
                 };
-                warn(&format!("the command was killed: it reached the sandbox's memory limit{limit}"));
+                warn(&format!(
+                    "the command was killed: it reached the sandbox's memory limit{limit}"
+                ));
             }
             if exit.survivors > 0 {
                 warn(&format!("{} processes of the command could not be stopped", exit.survivors));

@@ -60,12 +60,7 @@ fn named(name: &str, context: &Context) -> Result<Profile, CliError> {
         Some(Ok(profile)) => Ok(profile),
         Some(Err(problems)) => {
             let what = format!("cannot show the profile `{}`", visible(name));
-            Err(ConfigError::Problems {
-                what,
-                file: config.file,
-                problems,
-            }
-            .into())
+            Err(ConfigError::Problems { what, file: config.file, problems }.into())
         }
         None => {
             let (name, why, known) = (name.to_owned(), String::new(), config.names());
@@ -78,17 +73,10 @@ fn named(name: &str, context: &Context) -> Result<Profile, CliError> {
 pub(super) fn document(profile: &Profile, context: &Context) -> Value {
     let mut map = Map::new();
     map.insert("name".to_owned(), json!(profile.name));
-    map.extend(
-        settings(profile, context)
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value)),
-    );
+    map.extend(settings(profile, context).into_iter().map(|(key, value)| (key.to_owned(), value)));
     if let DriverConfig::Docker(docker) = &profile.driver {
         map.insert("memory".to_owned(), json!(docker.memory));
-        map.insert(
-            "cpus".to_owned(),
-            json!(docker.milli_cpus.map(|milli| milli as f64 / 1000.0)),
-        );
+        map.insert("cpus".to_owned(), json!(docker.milli_cpus.map(|milli| milli as f64 / 1000.0)));
     }
     map.insert("env".to_owned(), variables(profile).into_iter().collect());
     Value::Object(map)
@@ -100,10 +88,7 @@ fn settings(profile: &Profile, context: &Context) -> Vec<(&'static str, Value)> 
     match &profile.driver {
         DriverConfig::Local => return settings,
         DriverConfig::Directory(directory) => {
-            let base = directory
-                .base
-                .clone()
-                .unwrap_or_else(|| default_base(context));
+            let base = directory.base.clone().unwrap_or_else(|| default_base(context));
             settings.push(("base", json!(base.to_string_lossy())));
         }
         DriverConfig::Docker(docker) => settings.extend([
@@ -122,10 +107,7 @@ fn settings(profile: &Profile, context: &Context) -> Vec<(&'static str, Value)> 
         ("mode", json!(mode_word(profile.mode))),
         ("exclude", json!(profile.exclude)),
         ("gitignore", json!(profile.gitignore)),
-        (
-            "root",
-            json!(profile.root.as_ref().map(|root| root.to_string_lossy())),
-        ),
+        ("root", json!(profile.root.as_ref().map(|root| root.to_string_lossy()))),
     ]);
     settings
 }
@@ -144,11 +126,7 @@ fn default_words(key: &str) -> Option<&'static str> {
 
 fn variables(profile: &Profile) -> Vec<(String, String)> {
     let shown = |(name, value): (&String, &String)| {
-        let value = if looks_secret(name) {
-            HIDDEN.to_owned()
-        } else {
-            value.clone()
-        };
+        let value = if looks_secret(name) { HIDDEN.to_owned() } else { value.clone() };
         (name.clone(), value)
     };
     profile.env.iter().map(shown).collect()

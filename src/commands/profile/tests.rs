@@ -4,10 +4,7 @@ use super::*;
 use crate::cli::{ShowArgs, UseArgs, ValidateArgs};
 
 fn run(context: &Context, command: &ProfileCommand) -> Result<ExitCode, CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(super::run(command, context))
 }
 
@@ -30,12 +27,7 @@ fn context(home: &tempfile::TempDir) -> Context {
 }
 
 fn show_text(context: &Context, name: &str) -> Result<String, CliError> {
-    show::text(
-        &ShowArgs {
-            name: Some(name.to_owned()),
-        },
-        context,
-    )
+    show::text(&ShowArgs { name: Some(name.to_owned()) }, context)
 }
 
 #[test]
@@ -51,9 +43,7 @@ fn profiles_are_listed_with_the_one_that_is_used_and_why() {
     add_profile(&context, limits).unwrap();
     add_profile(&context, docker("web", "b")).unwrap();
     let shown = |context: &Context| {
-        list(context)
-            .unwrap()
-            .replace(&home.path().display().to_string(), "[HOME]")
+        list(context).unwrap().replace(&home.path().display().to_string(), "[HOME]")
     };
     insta::assert_snapshot!(shown(&context), @r"
         NAME       DRIVER     WHAT
@@ -87,16 +77,10 @@ fn a_broken_profile_is_listed_as_such() {
     let error = run(&context, &ProfileCommand::Validate(ValidateArgs::default())).unwrap_err();
     assert_eq!(error.code, ExitCode::Config);
     assert!(error.details[0].contains("config.toml:1:11: the profile `a` has neither"));
-    let good = UseArgs {
-        name: "local".to_owned(),
-    };
+    let good = UseArgs { name: "local".to_owned() };
     run(&context, &ProfileCommand::Use(good)).unwrap();
     run(&context, &ProfileCommand::Validate(ValidateArgs::default())).unwrap();
-    let all = ValidateArgs {
-        all: true,
-        offline: true,
-        ..ValidateArgs::default()
-    };
+    let all = ValidateArgs { all: true, offline: true, ..ValidateArgs::default() };
     assert!(run(&context, &ProfileCommand::Validate(all)).is_err());
 }
 
@@ -129,20 +113,10 @@ fn a_profile_is_shown_with_its_defaults_and_without_its_secrets() {
       env        API_TOKEN=***
       env        CI=1
     "#);
-    assert!(
-        show_text(&context, "local")
-            .unwrap()
-            .contains("driver     local")
-    );
-    assert_eq!(
-        show_text(&context, "dve").unwrap_err().code,
-        ExitCode::NotFound
-    );
+    assert!(show_text(&context, "local").unwrap().contains("driver     local"));
+    assert_eq!(show_text(&context, "dve").unwrap_err().code, ExitCode::NotFound);
     let selected = show::text(&ShowArgs { name: None }, &context).unwrap();
-    assert!(
-        selected.starts_with("dev (because of `skync profile use`)\n"),
-        "{selected}"
-    );
+    assert!(selected.starts_with("dev (because of `skync profile use`)\n"), "{selected}");
     context.json = true;
     let document: serde_json::Value =
         serde_json::from_str(&show_text(&context, "dev").unwrap()).unwrap();
@@ -190,14 +164,8 @@ fn all_that_is_wrong_with_a_new_profile_is_said_at_once() {
             = 1 is the least
         "
     );
-    let without = AddArgs {
-        env: vec!["HOME".into()],
-        ..docker("dev", "a")
-    };
-    assert_eq!(
-        add_profile(&context, without).unwrap_err().code,
-        ExitCode::Usage
-    );
+    let without = AddArgs { env: vec!["HOME".into()], ..docker("dev", "a") };
+    assert_eq!(add_profile(&context, without).unwrap_err().code, ExitCode::Usage);
     assert!(!context.places.config_file().exists());
 }
 
@@ -206,9 +174,7 @@ fn removing_the_used_profile_falls_back() {
     let home = tempfile::tempdir().unwrap();
     let context = context(&home);
     add_profile(&context, docker("dev", "a")).unwrap();
-    let args = RemoveArgs {
-        name: "dev".to_owned(),
-    };
+    let args = RemoveArgs { name: "dev".to_owned() };
     run(&context, &ProfileCommand::Remove(args.clone())).unwrap();
     assert_eq!(context.select().unwrap().profile.name, "directory");
     let error = run(&context, &ProfileCommand::Remove(args)).unwrap_err();

@@ -18,11 +18,7 @@ pub(super) async fn run(args: &ValidateArgs, context: &Context) -> Result<ExitCo
     if let Some(error) = found.error(&config) {
         return Err(error);
     }
-    let names: Vec<&str> = found
-        .checked
-        .iter()
-        .map(|profile| profile.name.as_str())
-        .collect();
+    let names: Vec<&str> = found.checked.iter().map(|profile| profile.name.as_str()).collect();
     if context.json {
         let document = json!({
             "schema_version": SCHEMA_VERSION,
@@ -54,18 +50,11 @@ async fn check(
     context: &Context,
     config: &Config,
 ) -> Result<Found, ConfigError> {
-    let mut found = Found {
-        checked: Vec::new(),
-        offline: Vec::new(),
-        online: Vec::new(),
-    };
+    let mut found = Found { checked: Vec::new(), offline: Vec::new(), online: Vec::new() };
     if args.all {
         found.offline = config.all_problems();
-        found.checked = config
-            .names()
-            .iter()
-            .filter_map(|name| config.profile(name)?.ok())
-            .collect();
+        found.checked =
+            config.names().iter().filter_map(|name| config.profile(name)?.ok()).collect();
     } else {
         let flag = args.name.as_deref().or(context.profile_flag.as_deref());
         match config.select(flag, context.profile_env.as_deref()) {
@@ -80,14 +69,10 @@ async fn check(
         let (name, _) = choose(config, flag, context.profile_env.as_deref());
         if let Some(Err(own)) = config.profile(&name) {
             found.offline.extend(
-                own.into_iter()
-                    .filter(|own| !found.offline.contains(own))
-                    .collect::<Vec<_>>(),
+                own.into_iter().filter(|own| !found.offline.contains(own)).collect::<Vec<_>>(),
             );
         }
-        found
-            .offline
-            .sort_by_key(|problem| (problem.line, problem.column));
+        found.offline.sort_by_key(|problem| (problem.line, problem.column));
     }
     if args.offline {
         return Ok(found);
@@ -95,11 +80,7 @@ async fn check(
     for profile in &found.checked {
         if let Some(driver) = driver::open(profile) {
             let errors = driver.validate().await;
-            found.online.extend(
-                errors
-                    .into_iter()
-                    .map(|error| (profile.name.clone(), error)),
-            );
+            found.online.extend(errors.into_iter().map(|error| (profile.name.clone(), error)));
         }
     }
     Ok(found)
@@ -117,11 +98,7 @@ impl Found {
         let problems = if count == 1 { "problem" } else { "problems" };
         let mut error = CliError::new(code, format!("{count} {problems} found"));
         error.details = self.offline.iter().map(ConfigProblem::render).collect();
-        error.details.extend(
-            self.online
-                .iter()
-                .map(|(name, error)| online_block(name, error)),
-        );
+        error.details.extend(self.online.iter().map(|(name, error)| online_block(name, error)));
         if !self.offline.is_empty() {
             let file = visible(&config.file.to_string_lossy());
             error = error.hint(format!("correct them in `{file}`"));

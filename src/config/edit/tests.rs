@@ -1,23 +1,13 @@
 //! Edits keep what a person wrote, lose no other edit, and refuse what they cannot understand.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "fixtures below a temporary directory"
-)]
+#![expect(clippy::disallowed_methods, reason = "fixtures below a temporary directory")]
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
 
 fn new(name: &str) -> NewProfile {
-    let settings = vec![
-        ("driver", Value::from("docker")),
-        ("image", Value::from("a:1")),
-    ];
-    NewProfile {
-        name: name.to_owned(),
-        settings,
-        env: BTreeMap::new(),
-    }
+    let settings = vec![("driver", Value::from("docker")), ("image", Value::from("a:1"))];
+    NewProfile { name: name.to_owned(), settings, env: BTreeMap::new() }
 }
 
 /// A configuration file with this text, in a directory of its own.
@@ -67,10 +57,7 @@ fn the_first_profile_makes_the_file_and_becomes_active() {
     A = '1"2'
     "#);
     assert!(!add(&file, &new("web"), false).unwrap().activated);
-    assert_eq!(
-        Config::load(&file).unwrap().names(),
-        ["dev", "web", "local", "directory"]
-    );
+    assert_eq!(Config::load(&file).unwrap().names(), ["dev", "web", "local", "directory"]);
 }
 
 #[test]
@@ -107,15 +94,10 @@ fn replacing_keeps_the_place_and_the_comment_above() {
     let (_home, file) = file(COMMENTED);
     let mut dev = new("dev");
     dev.settings[1].1 = Value::from("a:2");
-    assert!(matches!(
-        add(&file, &dev, false),
-        Err(ConfigError::Exists { .. })
-    ));
+    assert!(matches!(add(&file, &dev, false), Err(ConfigError::Exists { .. })));
     assert_eq!(text(&file), COMMENTED);
     assert!(add(&file, &dev, true).unwrap().replaced);
-    let wanted = COMMENTED
-        .replace("   # the engine on this machine", "")
-        .replace("a:1", "a:2");
+    let wanted = COMMENTED.replace("   # the engine on this machine", "").replace("a:1", "a:2");
     assert_eq!(text(&file), wanted);
 }
 
@@ -133,11 +115,7 @@ fn removing_keeps_the_comments_of_others_and_of_the_file() {
     # the end
     "#);
     remove(&file, "web").unwrap();
-    assert!(
-        text(&file).contains("# all my sandboxes"),
-        "{}",
-        text(&file)
-    );
+    assert!(text(&file).contains("# all my sandboxes"), "{}", text(&file));
 }
 
 #[test]
@@ -145,50 +123,29 @@ fn removing_the_active_profile_leaves_none_active() {
     let (_home, file) = file("profile = \"a\" # mine\n[profiles.a]\ndriver = \"local\"\n");
     let left = remove(&file, "a").unwrap();
     assert_eq!(left.active, None);
-    assert!(matches!(
-        remove(&file, "a"),
-        Err(ConfigError::UnknownProfile { .. })
-    ));
-    assert!(matches!(
-        remove(&file, "local"),
-        Err(ConfigError::BuiltIn { .. })
-    ));
+    assert!(matches!(remove(&file, "a"), Err(ConfigError::UnknownProfile { .. })));
+    assert!(matches!(remove(&file, "local"), Err(ConfigError::BuiltIn { .. })));
 }
 
 #[test]
 fn inline_and_dotted_profiles_can_be_edited() {
     let (_home, file) = file("profiles = { a = { driver = \"local\" } }\n");
     add(&file, &new("b"), false).unwrap();
-    assert_eq!(
-        Config::load(&file).unwrap().names(),
-        ["a", "b", "local", "directory"]
-    );
+    assert_eq!(Config::load(&file).unwrap().names(), ["a", "b", "local", "directory"]);
     remove(&file, "a").unwrap();
     std::fs::write(&file, "profiles.a.driver = \"local\"\n").unwrap();
     add(&file, &new("b"), false).unwrap();
     assert_eq!(Config::load(&file).unwrap().all_problems(), []);
-    assert_eq!(
-        Config::load(&file).unwrap().names(),
-        ["a", "b", "local", "directory"]
-    );
+    assert_eq!(Config::load(&file).unwrap().names(), ["a", "b", "local", "directory"]);
 }
 
 #[test]
 fn a_file_with_a_syntax_error_is_left_as_it_is() {
     let broken = "[profiles.a]\ndriver = local\n";
     let (_home, file) = file(broken);
-    assert!(matches!(
-        add(&file, &new("b"), false),
-        Err(ConfigError::Problems { .. })
-    ));
-    assert!(matches!(
-        remove(&file, "a"),
-        Err(ConfigError::Problems { .. })
-    ));
-    assert!(matches!(
-        activate(&file, "local"),
-        Err(ConfigError::Problems { .. })
-    ));
+    assert!(matches!(add(&file, &new("b"), false), Err(ConfigError::Problems { .. })));
+    assert!(matches!(remove(&file, "a"), Err(ConfigError::Problems { .. })));
+    assert!(matches!(activate(&file, "local"), Err(ConfigError::Problems { .. })));
     assert_eq!(text(&file), broken);
 }
 
@@ -203,20 +160,14 @@ fn a_profile_with_problems_is_refused_with_all_of_them() {
         panic!("it was added")
     };
     assert_eq!(problems.len(), 3, "{problems:?}");
-    assert!(matches!(
-        add(&file, &new("local"), true),
-        Err(ConfigError::Refused { .. })
-    ));
+    assert!(matches!(add(&file, &new("local"), true), Err(ConfigError::Refused { .. })));
     assert!(!file.exists());
 }
 
 #[test]
 fn a_broken_profile_cannot_be_chosen_but_removed() {
     let (_home, file) = file("[profiles.a]\ndriver = \"local\"\nx = 1\n");
-    assert!(matches!(
-        activate(&file, "a"),
-        Err(ConfigError::Problems { .. })
-    ));
+    assert!(matches!(activate(&file, "a"), Err(ConfigError::Problems { .. })));
     remove(&file, "a").unwrap();
     assert_eq!(Config::load(&file).unwrap().all_problems(), []);
 }
@@ -240,20 +191,14 @@ fn concurrent_adds_lose_nothing() {
 #[test]
 fn a_linked_file_stays_a_link() {
     let home = tempfile::tempdir().unwrap();
-    let (dotfiles, file) = (
-        home.path().join("dotfiles.toml"),
-        home.path().join("config.toml"),
-    );
+    let (dotfiles, file) = (home.path().join("dotfiles.toml"), home.path().join("config.toml"));
     std::fs::write(&dotfiles, "").unwrap();
     symlink(&dotfiles, &file).unwrap();
     add(&file, &new("a"), false).unwrap();
     assert!(std::fs::symlink_metadata(&file).unwrap().is_symlink());
     assert!(text(&dotfiles).contains("[profiles.a]"));
     std::fs::remove_file(&dotfiles).unwrap();
-    assert!(matches!(
-        add(&file, &new("a"), false),
-        Err(ConfigError::State(_))
-    ));
+    assert!(matches!(add(&file, &new("a"), false), Err(ConfigError::State(_))));
 }
 
 #[test]
@@ -261,8 +206,5 @@ fn a_place_that_cannot_be_written_is_named() {
     let home = tempfile::tempdir().unwrap();
     std::fs::write(home.path().join("config"), "").unwrap();
     let error = add(&home.path().join("config/config.toml"), &new("a"), false).unwrap_err();
-    assert!(
-        error.to_string().contains("cannot make the directory"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("cannot make the directory"), "{error}");
 }

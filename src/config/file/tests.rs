@@ -9,22 +9,15 @@ fn parse(text: &str) -> Config {
 
 /// Everything wrong with a file, rendered.
 fn problems(text: &str) -> String {
-    let rendered: Vec<String> = parse(text)
-        .all_problems()
-        .iter()
-        .map(ConfigProblem::render)
-        .collect();
+    let rendered: Vec<String> =
+        parse(text).all_problems().iter().map(ConfigProblem::render).collect();
     rendered.join("\n")
 }
 
 /// What is wrong with a docker profile that has these lines, without places.
 fn of_docker(lines: &str) -> Vec<String> {
     let text = format!("[profiles.dev]\ndriver = \"docker\"\nimage = \"a\"\n{lines}\n");
-    parse(&text)
-        .all_problems()
-        .into_iter()
-        .map(|problem| problem.message)
-        .collect()
+    parse(&text).all_problems().into_iter().map(|problem| problem.message).collect()
 }
 
 #[test]
@@ -58,10 +51,7 @@ env = { CI = "1" }
     );
     assert_eq!(config.all_problems(), []);
     assert_eq!(config.active.as_deref(), Some("dev"));
-    assert_eq!(
-        config.names(),
-        ["dev", "copy", "here", "local", "directory"]
-    );
+    assert_eq!(config.names(), ["dev", "copy", "here", "local", "directory"]);
     let dev = config.profile("dev").unwrap().unwrap();
     assert_eq!(
         dev,
@@ -87,10 +77,7 @@ env = { CI = "1" }
     );
     let base = Some("/var/sandboxes".into());
     let copy = config.profile("copy").unwrap().unwrap();
-    assert_eq!(
-        copy.driver,
-        DriverConfig::Directory(DirectoryConfig { base })
-    );
+    assert_eq!(copy.driver, DriverConfig::Directory(DirectoryConfig { base }));
     let here = config.profile("here").unwrap().unwrap();
     assert_eq!(here.env.get("CI").map(String::as_str), Some("1"));
 }
@@ -99,10 +86,7 @@ env = { CI = "1" }
 fn an_empty_or_missing_file_has_the_built_in_profiles() {
     let config = Config::load(Path::new("/nowhere/config.toml")).unwrap();
     assert_eq!(config.names(), ["local", "directory"]);
-    assert_eq!(
-        config.profile("local").unwrap().unwrap().driver,
-        DriverConfig::Local
-    );
+    assert_eq!(config.profile("local").unwrap().unwrap().driver, DriverConfig::Local);
     assert!(config.profile("dev").is_none());
 }
 
@@ -216,10 +200,7 @@ fn a_key_given_twice_is_reported_where_it_comes_again() {
 #[test]
 fn a_file_that_is_not_text_is_reported_with_its_place() {
     let config = Config::parse(Path::new("config.toml"), b"profile = \"\xff\"\n");
-    assert_eq!(
-        config.all_problems()[0].to_string(),
-        "config.toml:1:12: the file is not UTF-8"
-    );
+    assert_eq!(config.all_problems()[0].to_string(), "config.toml:1:12: the file is not UTF-8");
     assert!(config.select(None, None).is_err());
 }
 
@@ -227,10 +208,7 @@ fn a_file_that_is_not_text_is_reported_with_its_place() {
 fn columns_count_characters_and_excerpts_hold_no_control_characters() {
     let text = "[profiles.dev]\ndriver = \"local\"\n\tenv = { \"é\u{7f}\" = 1 }\n";
     let found = problems(text);
-    assert!(
-        found.chars().all(|c| c == '\n' || !c.is_control()),
-        "{found:?}"
-    );
+    assert!(found.chars().all(|c| c == '\n' || !c.is_control()), "{found:?}");
     assert!(found.contains("config.toml:3:"), "{found}");
 }
 
@@ -282,57 +260,24 @@ fn bad_values_are_named() {
         ("memory = true", "`memory` must be a size, not a boolean"),
         ("user = 1000", "`user` must be text, not an integer"),
         ("user = \"a:b:c\"", "`user`: `a:b:c` is not a user"),
-        (
-            "network = \"\"",
-            "`network`: `` cannot be the name of a network",
-        ),
-        (
-            "host = \"ssh://x\"",
-            "`host`: `ssh://x` is not the address of an engine",
-        ),
-        (
-            "host = \"unix://x\"",
-            "`host`: `unix://x` is not the address of an engine",
-        ),
+        ("network = \"\"", "`network`: `` cannot be the name of a network"),
+        ("host = \"ssh://x\"", "`host`: `ssh://x` is not the address of an engine"),
+        ("host = \"unix://x\"", "`host`: `unix://x` is not the address of an engine"),
         ("link = \"tcp\"", "`link`: `tcp` is not a link"),
         ("mode = \"two-way\"", "`mode`: `two-way` is not a mode"),
-        (
-            "gitignore = \"true\"",
-            "`gitignore` must be true or false, not text",
-        ),
+        ("gitignore = \"true\"", "`gitignore` must be true or false, not text"),
         ("exclude = \"dist/\"", "`exclude` must be a list, not text"),
-        (
-            "exclude = [\"a\", 1]",
-            "`exclude`: an integer is not a pattern",
-        ),
-        (
-            "exclude = [\"# note\"]",
-            "`exclude`: the pattern `# note` matches nothing",
-        ),
-        (
-            "exclude = [\"a\\nb\"]",
-            "`exclude`: the pattern `a\\nb` is more than one line",
-        ),
+        ("exclude = [\"a\", 1]", "`exclude`: an integer is not a pattern"),
+        ("exclude = [\"# note\"]", "`exclude`: the pattern `# note` matches nothing"),
+        ("exclude = [\"a\\nb\"]", "`exclude`: the pattern `a\\nb` is more than one line"),
         ("root = \"app\"", "`root`: `app` is not an absolute path"),
-        (
-            "root = \"~/app\"",
-            "`root`: `~/app` is not an absolute path",
-        ),
-        (
-            "root = \"/a/../b\"",
-            "`root`: `/a/../b` is not a plain path",
-        ),
+        ("root = \"~/app\"", "`root`: `~/app` is not an absolute path"),
+        ("root = \"/a/../b\"", "`root`: `/a/../b` is not a plain path"),
         ("root = \"/\"", "`root`: `/` is the whole machine"),
         ("env = [\"A=1\"]", "`env` must be a table, not an array"),
-        (
-            "env = { \"A=\" = \"1\" }",
-            "`A=` cannot be the name of a variable",
-        ),
+        ("env = { \"A=\" = \"1\" }", "`A=` cannot be the name of a variable"),
         ("env = { A = 1 }", "`env.A` must be text, not an integer"),
-        (
-            "container = \"b\"",
-            "`image` and `container` exclude each other",
-        ),
+        ("container = \"b\"", "`image` and `container` exclude each other"),
     ];
     for (line, wanted) in table {
         assert_eq!(of_docker(line), [wanted], "{line}");
@@ -343,23 +288,10 @@ fn bad_values_are_named() {
 #[test]
 fn images_are_checked_as_docker_does() {
     use crate::config::values::image;
-    for good in [
-        "a",
-        "python:3.12",
-        "ghcr.io/o/i:Tag",
-        "localhost:5000/i",
-        "HOST.x/i@sha256:ab",
-    ] {
+    for good in ["a", "python:3.12", "ghcr.io/o/i:Tag", "localhost:5000/i", "HOST.x/i@sha256:ab"] {
         assert!(image(good).is_ok(), "{good}");
     }
-    for bad in [
-        "",
-        "-it",
-        "Python",
-        "docker.io/Python:3",
-        "a b",
-        "a\u{1b}[31m",
-    ] {
+    for bad in ["", "-it", "Python", "docker.io/Python:3", "a b", "a\u{1b}[31m"] {
         assert!(image(bad).is_err(), "{bad}");
     }
 }
@@ -368,11 +300,8 @@ fn images_are_checked_as_docker_does() {
 fn limits_do_not_go_with_a_container_that_runs() {
     let text = "[profiles.dev]\ndriver = \"docker\"\ncontainer = \"web\"\nmemory = \"1g\"\ncpus = 1\n\
                 user = \"1000\"\nlink = \"socket\"\n";
-    let found: Vec<String> = parse(text)
-        .all_problems()
-        .into_iter()
-        .map(|problem| problem.message)
-        .collect();
+    let found: Vec<String> =
+        parse(text).all_problems().into_iter().map(|problem| problem.message).collect();
     assert_eq!(
         found,
         [
@@ -387,23 +316,14 @@ fn limits_do_not_go_with_a_container_that_runs() {
 fn drivers_that_are_coming_are_not_taken_for_slips() {
     let of_driver = |driver: &str| {
         let problem = parse(&format!("[profiles.dev]\ndriver = \"{driver}\"\n")).all_problems();
-        (
-            problem[0].message.clone(),
-            problem[0].hint.clone().unwrap_or_default(),
-        )
+        (problem[0].message.clone(), problem[0].hint.clone().unwrap_or_default())
     };
     let (message, hint) = of_driver("e2b");
     assert_eq!(message, "the driver `e2b` is not in this version of skync");
     assert!(hint.starts_with("it is coming"), "{hint}");
-    assert_eq!(
-        of_driver("daytona").0,
-        "the driver `daytona` is not in this version of skync"
-    );
+    assert_eq!(of_driver("daytona").0, "the driver `daytona` is not in this version of skync");
     assert_eq!(of_driver("dockr").1, "did you mean `docker`?");
-    assert_eq!(
-        of_driver("zzz").1,
-        "there is `docker`, `directory`, `local`"
-    );
+    assert_eq!(of_driver("zzz").1, "there is `docker`, `directory`, `local`");
 }
 
 #[test]
@@ -418,15 +338,9 @@ fn what_is_missing_is_asked_for() {
         of("[profiles.dev]\ndriver = \"docker\"\n"),
         "the profile `dev` has neither `image` nor `container`"
     );
-    assert_eq!(
-        of("[profile.dev]\n"),
-        "`profile` is the name of the profile in use"
-    );
+    assert_eq!(of("[profile.dev]\n"), "`profile` is the name of the profile in use");
     assert_eq!(of("profiles = 1\n"), "`profiles` must be a table");
-    assert_eq!(
-        of("[profiles]\ndev = 1\n"),
-        "`profiles.dev` is an integer, not a table"
-    );
+    assert_eq!(of("[profiles]\ndev = 1\n"), "`profiles.dev` is an integer, not a table");
     assert_eq!(of("[dev]\ndriver = \"docker\"\n"), "unknown key `dev`");
 }
 
@@ -439,20 +353,8 @@ fn names_follow_the_rules() {
     for good in ["a", "A1", "\"a.b\"", "0", "a_b-c", &"x".repeat(64)] {
         assert_eq!(name(good), None, "{good}");
     }
-    for bad in [
-        "\"\"",
-        "\".a\"",
-        "-a",
-        "_a",
-        "\"a b\"",
-        "\"a/b\"",
-        "\"é\"",
-        &"x".repeat(65),
-    ] {
-        assert!(
-            name(bad).is_some_and(|text| text.contains("cannot be the name")),
-            "{bad}"
-        );
+    for bad in ["\"\"", "\".a\"", "-a", "_a", "\"a b\"", "\"a/b\"", "\"é\"", &"x".repeat(65)] {
+        assert!(name(bad).is_some_and(|text| text.contains("cannot be the name")), "{bad}");
     }
     let redefined = "the profile `local` is built in and cannot be redefined";
     assert_eq!(name("local").as_deref(), Some(redefined));
@@ -464,13 +366,7 @@ fn selection_follows_its_order() {
     let active = format!("profile = \"b\"\n{two}");
     let sole = "[profiles.a]\ndriver = \"local\"\n";
     let table = [
-        (
-            active.as_str(),
-            Some("a"),
-            Some("directory"),
-            "a",
-            Origin::Flag,
-        ),
+        (active.as_str(), Some("a"), Some("directory"), "a", Origin::Flag),
         (active.as_str(), None, Some("a"), "a", Origin::Environment),
         (active.as_str(), Some(""), Some(""), "b", Origin::Active),
         (two, None, None, "directory", Origin::BuiltIn),
@@ -481,11 +377,7 @@ fn selection_follows_its_order() {
     ];
     for (text, flag, env, name, why) in table {
         let selected = parse(text).select(flag, env).unwrap();
-        assert_eq!(
-            (selected.profile.name.as_str(), selected.why),
-            (name, why),
-            "{text}"
-        );
+        assert_eq!((selected.profile.name.as_str(), selected.why), (name, why), "{text}");
     }
 }
 
@@ -493,17 +385,8 @@ fn selection_follows_its_order() {
 fn an_unknown_profile_names_the_nearest_and_all_there_are() {
     let config = parse("[profiles.dev]\ndriver = \"local\"\n");
     let error = CliError::from(config.select(None, Some("dve")).unwrap_err());
-    assert_eq!(
-        error.message,
-        "there is no profile `dve`, chosen because of SKYNC_PROFILE"
-    );
-    assert_eq!(
-        error.hints,
-        [
-            "did you mean `dev`?",
-            "there is `dev`, `local`, `directory`"
-        ]
-    );
+    assert_eq!(error.message, "there is no profile `dve`, chosen because of SKYNC_PROFILE");
+    assert_eq!(error.hints, ["did you mean `dev`?", "there is `dev`, `local`, `directory`"]);
     assert_eq!(error.code, ExitCode::NotFound);
 }
 
@@ -513,10 +396,7 @@ fn a_good_profile_can_be_used_beside_a_broken_one() {
     let config = parse(text);
     let selected = config.select(Some("good"), None).unwrap();
     assert_eq!(selected.warnings.len(), 1);
-    assert!(matches!(
-        config.select(Some("bad"), None),
-        Err(ConfigError::Problems { .. })
-    ));
+    assert!(matches!(config.select(Some("bad"), None), Err(ConfigError::Problems { .. })));
 }
 
 #[test]
@@ -524,10 +404,7 @@ fn a_choice_that_rests_on_a_broken_file_is_refused() {
     let text =
         "profle = \"a\"\n[profiles.a]\ndriver = \"local\"\n[profiles.b]\ndriver = \"local\"\n";
     let config = parse(text);
-    assert!(matches!(
-        config.select(None, None),
-        Err(ConfigError::Problems { .. })
-    ));
+    assert!(matches!(config.select(None, None), Err(ConfigError::Problems { .. })));
     assert_eq!(config.select(Some("a"), None).unwrap().warnings.len(), 1);
 }
 
@@ -535,21 +412,12 @@ fn a_choice_that_rests_on_a_broken_file_is_refused() {
 fn a_profile_that_may_have_lost_a_line_is_not_used() {
     // The unreadable line could be a limit, so running without it would be wrong.
     let config = parse("[profiles.a]\ndriver = \"docker\"\nimage = \"a\"\nmemory = 2GiB\n");
-    assert!(matches!(
-        config.select(Some("a"), None),
-        Err(ConfigError::Problems { .. })
-    ));
-    assert_eq!(
-        config.select(Some("local"), None).unwrap().profile.name,
-        "local"
-    );
+    assert!(matches!(config.select(Some("a"), None), Err(ConfigError::Problems { .. })));
+    assert_eq!(config.select(Some("local"), None).unwrap().profile.name, "local");
 }
 
 #[test]
 fn a_configuration_that_is_no_file_is_an_error_and_not_empty() {
     let home = tempfile::tempdir().unwrap();
-    assert!(matches!(
-        Config::load(home.path()),
-        Err(ConfigError::State(_))
-    ));
+    assert!(matches!(Config::load(home.path()), Err(ConfigError::State(_))));
 }

@@ -40,10 +40,7 @@ pub(super) fn verify(agent: &Path, sha256: &[u8; 32]) -> Result<(), DriverError>
         .and_then(|mut file| file.read_to_end(&mut bytes))
         .map_err(|error| failed("read", agent, error))?;
     if Sha256::digest(&bytes).as_slice() != sha256 {
-        let message = format!(
-            "the agent at `{}` is not the one that was written",
-            agent.display()
-        );
+        let message = format!("the agent at `{}` is not the one that was written", agent.display());
         return Err(DriverError::new(ErrorKind::Failed, message)
             .hint("the disk may be damaged; the profile's `base` can be on another one"));
     }
@@ -52,10 +49,7 @@ pub(super) fn verify(agent: &Path, sha256: &[u8; 32]) -> Result<(), DriverError>
 
 /// Whether sandboxes can be made in `base`, as far as can be seen without making it.
 pub(super) fn check_base(base: &Path) -> Result<(), DriverError> {
-    let existing = base
-        .ancestors()
-        .find(|path| path.symlink_metadata().is_ok())
-        .unwrap_or(base);
+    let existing = base.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(base);
     let found = std::fs::metadata(existing).map_err(|error| failed("look at", existing, error))?;
     if !found.is_dir() {
         let message = format!("`{}` is not a directory", existing.display());
@@ -69,10 +63,7 @@ pub(super) fn check_base(base: &Path) -> Result<(), DriverError> {
         .map_err(|error| failed("look at", existing, error.into()))?
         .f_flag;
     if flags.contains(rustix::fs::StatVfsMountFlags::NOEXEC) {
-        let message = format!(
-            "nothing can be run in `{}`: it is mounted `noexec`",
-            base.display()
-        );
+        let message = format!("nothing can be run in `{}`: it is mounted `noexec`", base.display());
         return Err(DriverError::new(ErrorKind::Invalid, message)
             .hint("set `base` in the profile to a directory on another file system"));
     }
@@ -83,18 +74,15 @@ pub(super) fn check_base(base: &Path) -> Result<(), DriverError> {
 pub(super) fn failed(doing: &str, path: &Path, error: std::io::Error) -> DriverError {
     use std::io::ErrorKind as Io;
     let (kind, hint) = match error.kind() {
-        Io::PermissionDenied | Io::ReadOnlyFilesystem => (
-            ErrorKind::Denied,
-            "set `base` in the profile to a directory that you may write",
-        ),
-        Io::StorageFull | Io::QuotaExceeded => (
-            ErrorKind::Exhausted,
-            "free some room, or set `base` in the profile to another disk",
-        ),
-        Io::NotADirectory | Io::AlreadyExists => (
-            ErrorKind::Invalid,
-            "set `base` in the profile to another directory",
-        ),
+        Io::PermissionDenied | Io::ReadOnlyFilesystem => {
+            (ErrorKind::Denied, "set `base` in the profile to a directory that you may write")
+        }
+        Io::StorageFull | Io::QuotaExceeded => {
+            (ErrorKind::Exhausted, "free some room, or set `base` in the profile to another disk")
+        }
+        Io::NotADirectory | Io::AlreadyExists => {
+            (ErrorKind::Invalid, "set `base` in the profile to another directory")
+        }
         _ => (ErrorKind::Failed, "see whether the disk is well"),
     };
     let message = format!("cannot {doing} `{}`", path.display());

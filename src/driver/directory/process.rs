@@ -68,11 +68,7 @@ pub(super) async fn start(
     socket: &Path,
     lease: Duration,
 ) -> Result<Running, DriverError> {
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(place.log());
+    let log = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(place.log());
     let log = log.map_err(|error| failed("write", &place.log(), error))?;
     let mut command = Command::new(agent);
     command
@@ -89,8 +85,7 @@ pub(super) async fn start(
         .arg("--setsid")
         .env_clear()
         .envs(std::env::vars_os().filter(|(name, _)| {
-            name.to_str()
-                .is_some_and(|name| VARIABLES.contains(&name) || name.starts_with("LC_"))
+            name.to_str().is_some_and(|name| VARIABLES.contains(&name) || name.starts_with("LC_"))
         }))
         .current_dir("/")
         .stdin(Stdio::null())
@@ -123,10 +118,7 @@ pub(super) async fn start(
         };
         sender.send_replace(Some(how));
     });
-    Ok(Running {
-        socket: socket.to_owned(),
-        ending,
-    })
+    Ok(Running { socket: socket.to_owned(), ending })
 }
 
 fn words(status: ExitStatus) -> String {
@@ -152,11 +144,7 @@ pub(super) fn last_words(log: &Path) -> String {
         Ok(tail)
     };
     let said = read().unwrap_or_default().lines();
-    if said.is_empty() {
-        said
-    } else {
-        format!(": {said}")
-    }
+    if said.is_empty() { said } else { format!(": {said}") }
 }
 
 /// Stops the agent with everything that it started; returns when no process is left.
@@ -291,9 +279,7 @@ fn processes() -> Result<Vec<Seen>, DriverError> {
     let proc = Path::new("/proc");
     let entries = std::fs::read_dir(proc).map_err(|error| failed("list", proc, error))?;
     let names = entries.flatten().map(|entry| entry.file_name());
-    Ok(names
-        .filter_map(|name| look(name.to_str()?.parse().ok()?))
-        .collect())
+    Ok(names.filter_map(|name| look(name.to_str()?.parse().ok()?)).collect())
 }
 
 /// A process; `None` if it has ended.
@@ -301,16 +287,9 @@ fn look(pid: u32) -> Option<Seen> {
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
     let stat = String::from_utf8_lossy(&stat);
     // The name is in parentheses and can hold anything, parentheses too.
-    let fields: Vec<&str> = stat
-        .get(stat.rfind(')')? + 1..)?
-        .split_ascii_whitespace()
-        .collect();
+    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
     if matches!(*fields.first()?, "Z" | "X") {
         return None;
     }
-    Some(Seen {
-        pid,
-        parent: fields.get(1)?.parse().ok()?,
-        started: fields.get(19)?.parse().ok()?,
-    })
+    Some(Seen { pid, parent: fields.get(1)?.parse().ok()?, started: fields.get(19)?.parse().ok()? })
 }

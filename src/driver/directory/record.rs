@@ -50,12 +50,9 @@ impl Record {
         Ok(record.filter(|record| {
             record.version == VERSION
                 && record.labels.contains_key(label::VERSION)
-                && record
-                    .agent
-                    .strip_prefix("skync-agent-")
-                    .is_some_and(|hex| {
-                        !hex.is_empty() && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
-                    })
+                && record.agent.strip_prefix("skync-agent-").is_some_and(|hex| {
+                    !hex.is_empty() && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+                })
         }))
     }
 
@@ -84,11 +81,7 @@ impl Record {
     pub(super) fn sandbox(&self, directory: &Path) -> Sandbox {
         Sandbox {
             id: directory.to_string_lossy().into_owned(),
-            name: directory
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned(),
+            name: directory.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             root: self.root.clone(),
             ephemeral: true,
             labels: self.labels.clone(),
@@ -114,10 +107,7 @@ pub(super) fn find(
         }
         match Record::read(&entry.path()) {
             Ok(Some(record)) => {
-                if labels
-                    .iter()
-                    .all(|(key, value)| record.labels.get(key) == Some(value))
-                {
+                if labels.iter().all(|(key, value)| record.labels.get(key) == Some(value)) {
                     found.push(record.sandbox(&entry.path()));
                 }
             }

@@ -29,11 +29,7 @@ pub(super) fn remove(directory: &Path, last: &str) -> io::Result<()> {
             Err(Errno::NOENT) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let mut emptying = Emptying {
-            top: top.as_fd(),
-            moved: &mut moved,
-            again: false,
-        };
+        let mut emptying = Emptying { top: top.as_fd(), moved: &mut moved, again: false };
         emptying.empty(top.as_fd(), 0, last)?;
         if emptying.again {
             continue;
@@ -141,10 +137,7 @@ fn gone(done: rustix::io::Result<()>) -> io::Result<()> {
 }
 
 #[cfg(test)]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "makes the trees that are removed"
-)]
+#[expect(clippy::disallowed_methods, reason = "makes the trees that are removed")]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -164,10 +157,7 @@ mod tests {
         assert_eq!(std::fs::read(outside.join("kept")).unwrap(), b"x");
         remove(&inside, "").unwrap();
         symlink(&outside, &inside).unwrap();
-        assert!(
-            remove(&inside, "").is_err(),
-            "a link in place of the directory is not followed"
-        );
+        assert!(remove(&inside, "").is_err(), "a link in place of the directory is not followed");
         assert!(outside.join("kept").exists());
     }
 

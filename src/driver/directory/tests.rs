@@ -1,8 +1,5 @@
 //! The driver with a stand-in for the agent.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "makes and looks at the files of a test"
-)]
+#![expect(clippy::disallowed_methods, reason = "makes and looks at the files of a test")]
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -27,9 +24,7 @@ impl Ground {
     }
 
     fn driver(dir: &tempfile::TempDir) -> Directory {
-        Directory::new(&DirectoryConfig {
-            base: Some(dir.path().join("state/base")),
-        })
+        Directory::new(&DirectoryConfig { base: Some(dir.path().join("state/base")) })
     }
 
     fn spec(&self) -> SandboxSpec {
@@ -37,18 +32,12 @@ impl Ground {
     }
 
     async fn create(&self, spec: &SandboxSpec, manner: Manner) -> Result<Sandbox, DriverError> {
-        self.driver
-            .create(spec, &SECRET, &StandIns(manner), &quiet)
-            .await
+        self.driver.create(spec, &SECRET, &StandIns(manner), &quiet).await
     }
 }
 
 fn mode(path: impl AsRef<Path>) -> u32 {
-    std::fs::symlink_metadata(path)
-        .unwrap()
-        .permissions()
-        .mode()
-        & 0o7777
+    std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
 /// What of a test's sandbox is still executed by some process.
@@ -70,24 +59,15 @@ async fn a_sandbox_lives_and_goes_and_leaves_nothing() {
         let mut stream = ground.driver.dial(&sandbox, PATIENCE).await.unwrap();
         assert_echo(&mut *stream, bytes).await;
     }
-    assert_eq!(
-        ground.driver.state(&sandbox).await.unwrap(),
-        SandboxState::Running
-    );
+    assert_eq!(ground.driver.state(&sandbox).await.unwrap(), SandboxState::Running);
     assert_eq!(mode(place), 0o700);
     assert_eq!(mode(place.join("agent")), 0o700);
     assert_eq!(mode(place.join("state/agent.log")), 0o600);
-    assert!(
-        !place.join("state/secret").exists(),
-        "the agent has taken it"
-    );
+    assert!(!place.join("state/secret").exists(), "the agent has taken it");
 
     // Another process finds it by its labels, and removes it.
     let other = Ground::driver(&ground.dir);
-    assert_eq!(
-        other.find(&spec.labels).await.unwrap(),
-        std::slice::from_ref(&sandbox)
-    );
+    assert_eq!(other.find(&spec.labels).await.unwrap(), std::slice::from_ref(&sandbox));
     let different = [(label::OWNER.to_owned(), "somebody".to_owned())].into();
     assert!(other.find(&different).await.unwrap().is_empty());
     other.remove(&sandbox).await.unwrap();
@@ -100,21 +80,15 @@ async fn a_sandbox_lives_and_goes_and_leaves_nothing() {
 #[tokio::test]
 async fn an_agent_that_does_not_stop_is_ended_with_all_that_it_started() {
     let ground = Ground::new();
-    let sandbox = ground
-        .create(&ground.spec(), Manner::Stubborn)
-        .await
-        .unwrap();
+    let sandbox = ground.create(&ground.spec(), Manner::Stubborn).await.unwrap();
     let _stream = ground.driver.dial(&sandbox, PATIENCE).await.unwrap();
     assert_eq!(processes_of(&sandbox).len(), 1);
     let child = Path::new(&sandbox.id).join("state/child.pid");
     let child: u32 = std::fs::read_to_string(child).unwrap().parse().unwrap();
     assert!(Path::new(&format!("/proc/{child}")).exists());
     std::fs::create_dir_all(sandbox.root.join("closed")).unwrap();
-    std::fs::set_permissions(
-        sandbox.root.join("closed"),
-        std::fs::Permissions::from_mode(0o0),
-    )
-    .unwrap();
+    std::fs::set_permissions(sandbox.root.join("closed"), std::fs::Permissions::from_mode(0o0))
+        .unwrap();
     ground.driver.remove(&sandbox).await.unwrap();
     assert!(processes_of(&sandbox).is_empty());
     let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
@@ -129,9 +103,7 @@ async fn an_agent_that_ends_at_once_is_an_error_with_its_last_words() {
     let error = ground.driver.dial(&sandbox, PATIENCE).await.err().unwrap();
     assert_eq!(error.kind, ErrorKind::Gone);
     assert!(
-        error
-            .message
-            .ends_with("ended with exit code 3: stand-in:\u{fffd}[31m I was told to fail"),
+        error.message.ends_with("ended with exit code 3: stand-in:\u{fffd}[31m I was told to fail"),
         "{error}"
     );
     match ground.driver.state(&sandbox).await.unwrap() {
@@ -174,30 +146,14 @@ async fn nothing_is_removed_that_is_not_a_sandbox_of_ours() {
     for path in [&outside, &bare] {
         std::fs::create_dir(path).unwrap();
     }
-    let at = |path: &Path| Sandbox {
-        id: path.to_str().unwrap().to_owned(),
-        ..sandbox.clone()
-    };
+    let at = |path: &Path| Sandbox { id: path.to_str().unwrap().to_owned(), ..sandbox.clone() };
     let named = base.join("x/../0123456789abcdef");
-    for path in [
-        &*outside,
-        &*bare,
-        &*base,
-        Path::new("/"),
-        &*named,
-        Path::new(""),
-    ] {
+    for path in [&*outside, &*bare, &*base, Path::new("/"), &*named, Path::new("")] {
         let error = ground.driver.remove(&at(path)).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Denied, "{}: {error}", path.display());
     }
-    let stranger = Sandbox {
-        labels: BTreeMap::new(),
-        ..sandbox.clone()
-    };
-    assert_eq!(
-        ground.driver.remove(&stranger).await.unwrap_err().kind,
-        ErrorKind::Denied
-    );
+    let stranger = Sandbox { labels: BTreeMap::new(), ..sandbox.clone() };
+    assert_eq!(ground.driver.remove(&stranger).await.unwrap_err().kind, ErrorKind::Denied);
     assert!(outside.exists() && bare.exists() && sandbox.root.exists());
     ground.driver.remove(&sandbox).await.unwrap();
 }
@@ -205,33 +161,16 @@ async fn nothing_is_removed_that_is_not_a_sandbox_of_ours() {
 #[tokio::test]
 async fn records_that_are_damaged_or_strange_are_passed_over() {
     let ground = Ground::new();
-    assert!(
-        ground
-            .driver
-            .find(&BTreeMap::new())
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(ground.driver.find(&BTreeMap::new()).await.unwrap().is_empty());
     let base = ground.driver.base().unwrap().to_owned();
     let strange =
         r#"{"version":1,"labels":{"skync.v":"1"},"root":"/","agent":"../../bin/sh","socket":"/s"}"#;
-    for (n, text) in ["", "{", strange, r#"{"version":9}"#]
-        .into_iter()
-        .enumerate()
-    {
+    for (n, text) in ["", "{", strange, r#"{"version":9}"#].into_iter().enumerate() {
         let place = base.join(format!("{n:016x}"));
         std::fs::create_dir_all(&place).unwrap();
         std::fs::write(place.join(record::FILE), text).unwrap();
     }
-    assert!(
-        ground
-            .driver
-            .find(&BTreeMap::new())
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(ground.driver.find(&BTreeMap::new()).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -241,38 +180,24 @@ async fn a_failed_creation_leaves_nothing() {
         fn agent(&self, machine: &str) -> Result<AgentBinary, DriverError> {
             let bytes = bytes::Bytes::from_static(b"\x7fELF no program");
             let sha256 = Sha256::digest(&bytes).into();
-            Ok(AgentBinary {
-                machine: machine.into(),
-                sha256,
-                bytes,
-            })
+            Ok(AgentBinary { machine: machine.into(), sha256, bytes })
         }
     }
     struct Wrong;
     impl AgentSource for Wrong {
         fn agent(&self, machine: &str) -> Result<AgentBinary, DriverError> {
             let bytes = bytes::Bytes::from_static(b"x");
-            Ok(AgentBinary {
-                machine: machine.into(),
-                sha256: [0; 32],
-                bytes,
-            })
+            Ok(AgentBinary { machine: machine.into(), sha256: [0; 32], bytes })
         }
     }
     let ground = Ground::new();
-    for (agents, words) in [
-        (&Nonsense as &dyn AgentSource, "cannot start"),
-        (&Wrong, "is not the one"),
-    ] {
-        let error = ground
-            .driver
-            .create(&ground.spec(), &SECRET, agents, &quiet)
-            .await
-            .unwrap_err();
+    for (agents, words) in
+        [(&Nonsense as &dyn AgentSource, "cannot start"), (&Wrong, "is not the one")]
+    {
+        let error =
+            ground.driver.create(&ground.spec(), &SECRET, agents, &quiet).await.unwrap_err();
         assert!(error.message.contains(words), "{error}");
-        let left = std::fs::read_dir(ground.driver.base().unwrap())
-            .unwrap()
-            .count();
+        let left = std::fs::read_dir(ground.driver.base().unwrap()).unwrap().count();
         assert_eq!(left, 0);
     }
 }
@@ -291,10 +216,7 @@ async fn a_runtime_directory_with_a_long_path_is_an_error_before_anything_is_mad
 async fn validation_sees_what_cannot_be_a_base() {
     let ground = Ground::new();
     assert!(ground.driver.validate().await.is_empty());
-    assert!(
-        !ground.driver.base().unwrap().exists(),
-        "looking makes nothing"
-    );
+    assert!(!ground.driver.base().unwrap().exists(), "looking makes nothing");
     let file = ground.dir.path().join("file");
     std::fs::write(&file, "").unwrap();
     for base in [file.join("below"), PathBuf::from("relative")] {

@@ -86,16 +86,9 @@ impl Surroundings {
             let name = printable(&name);
             return self.parse(&host, &format!("from the docker context `{name}`"));
         }
-        let found = self
-            .sockets
-            .iter()
-            .find(|path| path.exists())
-            .or(self.sockets.first());
+        let found = self.sockets.iter().find(|path| path.exists()).or(self.sockets.first());
         let endpoint = Endpoint::Unix(found.cloned().unwrap_or_default());
-        Ok(Address {
-            endpoint,
-            origin: "the default".to_owned(),
-        })
+        Ok(Address { endpoint, origin: "the default".to_owned() })
     }
 
     /// The context in force and what names it; `None` for the default one.
@@ -110,16 +103,12 @@ impl Surroundings {
             }
             (None, None) => (None, ""),
         };
-        Ok(name
-            .filter(|name| !name.is_empty() && name != "default")
-            .map(|name| (name, named_by)))
+        Ok(name.filter(|name| !name.is_empty() && name != "default").map(|name| (name, named_by)))
     }
 
     fn context_host(&self, name: &str, named_by: &str) -> Result<String, DriverError> {
-        let id: String = Sha256::digest(name.as_bytes())
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let id: String =
+            Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
         let dir = self.config_dir.clone().unwrap_or_default().join("contexts");
         let meta = read_json(&dir.join("meta").join(&id).join("meta.json"))?.ok_or_else(|| {
             let name = printable(name);
@@ -130,14 +119,9 @@ impl Surroundings {
             .hint("run `docker context ls` to see those there are, or `docker context use default`")
         })?;
         if dir.join("tls").join(&id).join("docker").exists() {
-            return Err(unsupported(
-                &format!("the docker context `{}`", printable(name)),
-                "TLS",
-            ));
+            return Err(unsupported(&format!("the docker context `{}`", printable(name)), "TLS"));
         }
-        let host = meta
-            .pointer("/Endpoints/docker/Host")
-            .and_then(|host| host.as_str());
+        let host = meta.pointer("/Endpoints/docker/Host").and_then(|host| host.as_str());
         host.map(str::to_owned).ok_or_else(|| {
             let name = printable(name);
             DriverError::new(
@@ -157,10 +141,7 @@ impl Surroundings {
         let endpoint = match scheme {
             "unix" if Path::new(rest).is_absolute() => Endpoint::Unix(rest.into()),
             "tcp" | "http" if self.tls => {
-                return Err(unsupported(
-                    &named(host, origin),
-                    "TLS (DOCKER_TLS_VERIFY is set)",
-                ));
+                return Err(unsupported(&named(host, origin), "TLS (DOCKER_TLS_VERIFY is set)"));
             }
             "tcp" | "http" => Endpoint::Tcp(host_and_port(rest).ok_or_else(|| {
                 DriverError::new(
@@ -180,10 +161,7 @@ impl Surroundings {
                 return Err(unsupported(&what, "an address of that kind"));
             }
         };
-        Ok(Address {
-            endpoint,
-            origin: origin.to_owned(),
-        })
+        Ok(Address { endpoint, origin: origin.to_owned() })
     }
 }
 
@@ -218,25 +196,19 @@ fn unsupported(what: &str, why: &str) -> DriverError {
 
 /// A JSON file of the docker command; `None` if there is none.
 fn read_json(file: &Path) -> Result<Option<serde_json::Value>, DriverError> {
-    let text =
-        match std::fs::read(file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => {
-                let message = format!(
-                    "cannot read `{}`, where docker keeps its settings",
-                    file.display()
-                );
-                return Err(DriverError::new(ErrorKind::Failed, message).source(error).hint(
+    let text = match std::fs::read(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            let message =
+                format!("cannot read `{}`, where docker keeps its settings", file.display());
+            return Err(DriverError::new(ErrorKind::Failed, message).source(error).hint(
                 "make it readable, or set `host` in the profile, which makes it unnecessary",
             ));
-            }
-        };
+        }
+    };
     serde_json::from_slice(&text).map(Some).map_err(|error| {
-        let message = format!(
-            "`{}`, where docker keeps its settings, is not JSON",
-            file.display()
-        );
+        let message = format!("`{}`, where docker keeps its settings, is not JSON", file.display());
         DriverError::new(ErrorKind::Invalid, message)
             .source(error)
             .hint("repair it, or set `host` in the profile, which makes it unnecessary")
@@ -244,10 +216,7 @@ fn read_json(file: &Path) -> Result<Option<serde_json::Value>, DriverError> {
 }
 
 #[cfg(test)]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "makes the docker command's files for a test"
-)]
+#[expect(clippy::disallowed_methods, reason = "makes the docker command's files for a test")]
 mod tests {
     use super::*;
 
@@ -260,10 +229,8 @@ mod tests {
     }
 
     fn add_context(dir: &Path, name: &str, meta: &str) {
-        let id: String = Sha256::digest(name.as_bytes())
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let id: String =
+            Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
         let place = dir.join("contexts/meta").join(id);
         std::fs::create_dir_all(&place).unwrap();
         std::fs::write(place.join("meta.json"), meta).unwrap();
@@ -273,25 +240,11 @@ mod tests {
     fn the_profile_wins_over_docker_host_and_that_over_the_context() {
         let dir = tempfile::tempdir().unwrap();
         let mut around = surroundings(dir.path());
-        std::fs::write(
-            dir.path().join("config.json"),
-            r#"{"currentContext":"far"}"#,
-        )
-        .unwrap();
-        add_context(
-            dir.path(),
-            "far",
-            r#"{"Endpoints":{"docker":{"Host":"tcp://far:1"}}}"#,
-        );
-        assert_eq!(
-            around.address(None).unwrap().endpoint,
-            Endpoint::Tcp("far:1".into())
-        );
+        std::fs::write(dir.path().join("config.json"), r#"{"currentContext":"far"}"#).unwrap();
+        add_context(dir.path(), "far", r#"{"Endpoints":{"docker":{"Host":"tcp://far:1"}}}"#);
+        assert_eq!(around.address(None).unwrap().endpoint, Endpoint::Tcp("far:1".into()));
         around.docker_host = Some("unix:///env.sock".into());
-        assert_eq!(
-            around.address(None).unwrap().endpoint,
-            Endpoint::Unix("/env.sock".into())
-        );
+        assert_eq!(around.address(None).unwrap().endpoint, Endpoint::Unix("/env.sock".into()));
         let address = around.address(Some("tcp://[::1]")).unwrap();
         assert_eq!(address.endpoint, Endpoint::Tcp("[::1]:2375".into()));
     }
@@ -300,11 +253,7 @@ mod tests {
     fn docker_context_wins_over_the_file_and_default_means_none() {
         let dir = tempfile::tempdir().unwrap();
         let mut around = surroundings(dir.path());
-        std::fs::write(
-            dir.path().join("config.json"),
-            r#"{"currentContext":"far"}"#,
-        )
-        .unwrap();
+        std::fs::write(dir.path().join("config.json"), r#"{"currentContext":"far"}"#).unwrap();
         around.docker_context = Some("default".into());
         let first = Endpoint::Unix(dir.path().join("a.sock"));
         assert_eq!(around.address(None).unwrap().endpoint, first);
@@ -322,34 +271,17 @@ mod tests {
     fn what_cannot_be_used_is_said_with_a_way_out() {
         let dir = tempfile::tempdir().unwrap();
         let around = surroundings(dir.path());
-        for host in [
-            "ssh://me@far",
-            "https://far",
-            "npipe:////./pipe/x",
-            "unix://sock",
-        ] {
+        for host in ["ssh://me@far", "https://far", "npipe:////./pipe/x", "unix://sock"] {
             let error = around.address(Some(host)).unwrap_err();
             assert_eq!(error.kind, ErrorKind::Invalid, "{host}");
             assert!(error.message.contains("not supported"), "{error}");
             assert!(error.hints[0].contains("unix:///"), "{host}");
         }
         for host in ["tcp://", "tcp://a:b", "tcp://a b", "tcp://a/../b:1"] {
-            assert_eq!(
-                around.address(Some(host)).unwrap_err().kind,
-                ErrorKind::Invalid,
-                "{host}"
-            );
+            assert_eq!(around.address(Some(host)).unwrap_err().kind, ErrorKind::Invalid, "{host}");
         }
-        let tls = Surroundings {
-            tls: true,
-            ..surroundings(dir.path())
-        };
-        assert!(
-            tls.address(Some("tcp://far:2376"))
-                .unwrap_err()
-                .message
-                .contains("TLS")
-        );
+        let tls = Surroundings { tls: true, ..surroundings(dir.path()) };
+        assert!(tls.address(Some("tcp://far:2376")).unwrap_err().message.contains("TLS"));
     }
 
     #[test]
@@ -359,19 +291,10 @@ mod tests {
         around.docker_context = Some("lost".into());
         let error = around.address(None).unwrap_err();
         assert_eq!(error.kind, ErrorKind::NotFound);
-        assert!(
-            error.message.contains("`lost`, named by DOCKER_CONTEXT"),
-            "{error}"
-        );
+        assert!(error.message.contains("`lost`, named by DOCKER_CONTEXT"), "{error}");
         add_context(dir.path(), "lost", r#"{"Endpoints":[]}"#);
         assert_eq!(around.address(None).unwrap_err().kind, ErrorKind::Invalid);
         add_context(dir.path(), "lost", "{");
-        assert!(
-            around
-                .address(None)
-                .unwrap_err()
-                .message
-                .contains("is not JSON")
-        );
+        assert!(around.address(None).unwrap_err().message.contains("is not JSON"));
     }
 }

@@ -77,12 +77,10 @@ impl Archive {
         header.set_uid(owner.uid.into());
         header.set_gid(owner.gid.into());
         header.set_size(content.len() as u64);
-        self.0
-            .append_data(&mut header, path, content)
-            .map_err(|error| {
-                let message = format!("cannot put `{}` into an archive", path.display());
-                DriverError::new(ErrorKind::Invalid, message).source(error)
-            })
+        self.0.append_data(&mut header, path, content).map_err(|error| {
+            let message = format!("cannot put `{}` into an archive", path.display());
+            DriverError::new(ErrorKind::Invalid, message).source(error)
+        })
     }
 
     /// Unpacks it in the existing directory `place` of `container`.
@@ -100,15 +98,8 @@ impl Archive {
         })?;
         let options = UploadToContainerOptionsBuilder::new().path(place).build();
         let body = bollard::body_full(Bytes::from(bytes));
-        let call = engine
-            .api
-            .upload_to_container(container, Some(options), body);
-        engine
-            .call(
-                &format!("put files into the container under `{place}`"),
-                call,
-            )
-            .await
+        let call = engine.api.upload_to_container(container, Some(options), body);
+        engine.call(&format!("put files into the container under `{place}`"), call).await
     }
 }
 
@@ -122,14 +113,7 @@ pub(super) async fn look(
     const DIRECTORY: u32 = 1 << 31;
     const SYMLINK: u32 = 1 << 27;
     let options = ContainerArchiveInfoOptionsBuilder::new().path(path).build();
-    match engine
-        .try_call(
-            engine
-                .api
-                .get_container_archive_info(container, Some(options)),
-        )
-        .await
-    {
+    match engine.try_call(engine.api.get_container_archive_info(container, Some(options))).await {
         Ok(found) if found.file_mode & (DIRECTORY | SYMLINK) != 0 => Ok(Some(Kind::Directory)),
         Ok(_) => Ok(Some(Kind::Other)),
         Err(error) if status(&error) == Some(404) => Ok(None),
@@ -150,10 +134,7 @@ pub(super) async fn make_directories(
     owner: Ids,
 ) -> Result<(), DriverError> {
     let plain = path.is_absolute()
-        && path
-            .components()
-            .skip(1)
-            .all(|part| matches!(part, Component::Normal(_)));
+        && path.components().skip(1).all(|part| matches!(part, Component::Normal(_)));
     if !plain || path.to_str().is_none() {
         let message = format!("`{}` cannot be made in a container", path.display());
         return Err(DriverError::new(ErrorKind::Invalid, message)
@@ -185,16 +166,10 @@ pub(super) async fn make_directories(
     let mut made = PathBuf::new();
     while let Some(part) = rest.next() {
         made.push(part);
-        let owner = if rest.peek().is_none() {
-            owner
-        } else {
-            Ids::ROOT
-        };
+        let owner = if rest.peek().is_none() { owner } else { Ids::ROOT };
         archive.directory(&made, 0o755, owner)?;
     }
-    archive
-        .upload(engine, container, &place.to_string_lossy())
-        .await
+    archive.upload(engine, container, &place.to_string_lossy()).await
 }
 
 /// The text of a file, symbolic links followed; `None` if there is none.
@@ -228,10 +203,8 @@ pub(super) async fn read(
             Ok(First::Link(target)) => path = path.parent().unwrap_or(Path::new("/")).join(target),
             Ok(First::Other) => return Ok(None),
             Err(error) => {
-                let message = format!(
-                    "the engine sent no readable archive of `{}`",
-                    path.display()
-                );
+                let message =
+                    format!("the engine sent no readable archive of `{}`", path.display());
                 return Err(DriverError::new(ErrorKind::Failed, message).source(error));
             }
         }
@@ -246,9 +219,7 @@ async fn download(
     bytes_max: usize,
 ) -> Result<Option<Vec<u8>>, DriverError> {
     let shown = path.to_string_lossy();
-    let options = DownloadFromContainerOptionsBuilder::new()
-        .path(&shown)
-        .build();
+    let options = DownloadFromContainerOptionsBuilder::new().path(&shown).build();
     let mut chunks = std::pin::pin!(engine.api.download_from_container(container, Some(options)));
     let mut bytes = Vec::new();
     loop {
@@ -288,9 +259,9 @@ fn first_entry(archive: &[u8]) -> std::io::Result<First> {
             entry.read_to_end(&mut content)?;
             Ok(First::File(content))
         }
-        tar::EntryType::Symlink => Ok(entry
-            .link_name()?
-            .map_or(First::Other, |target| First::Link(target.into_owned()))),
+        tar::EntryType::Symlink => {
+            Ok(entry.link_name()?.map_or(First::Other, |target| First::Link(target.into_owned())))
+        }
         _ => Ok(First::Other),
     }
 }

@@ -49,18 +49,10 @@ pub(super) async fn run(
         ..CreateExecOptions::default()
     };
     let doing = format!("run `{}` in the container", command.join(" "));
-    let exec = engine
-        .call(&doing, engine.api.create_exec(container, options))
-        .await?;
-    let started = engine
-        .call(&doing, engine.api.start_exec(&exec.id, None))
-        .await?;
+    let exec = engine.call(&doing, engine.api.create_exec(container, options)).await?;
+    let started = engine.call(&doing, engine.api.start_exec(&exec.id, None)).await?;
     let mut said = Tail::default();
-    if let StartExecResults::Attached {
-        mut output,
-        input: _input,
-    } = started
-    {
+    if let StartExecResults::Attached { mut output, input: _input } = started {
         let read = async {
             while let Some(Ok(message)) = output.next().await {
                 said.push(message.as_ref());
@@ -72,11 +64,6 @@ pub(super) async fn run(
             return Err(DriverError::new(ErrorKind::Failed, message));
         }
     }
-    let found = engine
-        .call(&doing, engine.api.inspect_exec(&exec.id))
-        .await?;
-    Ok(Finished {
-        code: found.exit_code.unwrap_or(-1),
-        said,
-    })
+    let found = engine.call(&doing, engine.api.inspect_exec(&exec.id)).await?;
+    Ok(Finished { code: found.exit_code.unwrap_or(-1), said })
 }

@@ -53,17 +53,8 @@ pub(super) async fn create(
         LinkKind::Auto => None,
     };
 
-    progress(Progress::Step(format!(
-        "creating a container from `{}`",
-        name.full
-    )));
-    let plan = Plan {
-        engine,
-        config,
-        name,
-        spec,
-        agent: &agent,
-    };
+    progress(Progress::Step(format!("creating a container from `{}`", name.full)));
+    let plan = Plan { engine, config, name, spec, agent: &agent };
     let (id, socket) = plan.make(socket).await?;
     let sandbox = Sandbox {
         id,
@@ -118,10 +109,7 @@ fn executable(agent: &AgentBinary) -> String {
 
 fn labels(spec: &SandboxSpec) -> std::collections::BTreeMap<String, String> {
     let mut labels = spec.labels.clone();
-    labels.insert(
-        ROOT_LABEL.to_owned(),
-        spec.root.to_string_lossy().into_owned(),
-    );
+    labels.insert(ROOT_LABEL.to_owned(), spec.root.to_string_lossy().into_owned());
     labels
 }
 
@@ -154,9 +142,7 @@ impl Plan<'_> {
         let name = container_name(self.spec);
         let create = || {
             let options = CreateContainerOptionsBuilder::new().name(&name).build();
-            self.engine
-                .api
-                .create_container(Some(options), self.body(link))
+            self.engine.api.create_container(Some(options), self.body(link))
         };
         let doing = format!("create the container `{name}`");
         let made = match self.engine.try_call(create()).await {
@@ -182,14 +168,8 @@ impl Plan<'_> {
     /// If it ran: then it may hold what nobody else has.
     async fn clear(&self, name: &str) -> Result<(), DriverError> {
         let doing = format!("look at the container `{name}`");
-        let found = self
-            .engine
-            .call(&doing, self.engine.api.inspect_container(name, None))
-            .await?;
-        let theirs = found
-            .config
-            .and_then(|config| config.labels)
-            .unwrap_or_default();
+        let found = self.engine.call(&doing, self.engine.api.inspect_container(name, None)).await?;
+        let theirs = found.config.and_then(|config| config.labels).unwrap_or_default();
         let ours = theirs.contains_key(label::VERSION)
             && theirs.get(label::SESSION) == self.spec.labels.get(label::SESSION);
         let never_ran = found.state.and_then(|state| state.status)
@@ -211,10 +191,7 @@ impl Plan<'_> {
             self.spec.lease.as_millis().to_string(),
         ];
         if link.is_some() {
-            command.extend([
-                "--dial".to_owned(),
-                format!("{AGENT_DIR}/link/{}", Socket::FILE),
-            ]);
+            command.extend(["--dial".to_owned(), format!("{AGENT_DIR}/link/{}", Socket::FILE)]);
         }
         ContainerCreateBody {
             image: Some(self.name.full.to_owned()),
@@ -252,10 +229,7 @@ impl Plan<'_> {
             memory,
             // Without this the same amount of swap comes on top.
             memory_swap: memory,
-            nano_cpus: self
-                .config
-                .milli_cpus
-                .map(|cpus| signed(cpus.saturating_mul(1_000_000))),
+            nano_cpus: self.config.milli_cpus.map(|cpus| signed(cpus.saturating_mul(1_000_000))),
             pids_limit: self.config.pids.map(signed),
             network_mode: self.config.network.clone(),
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
@@ -272,10 +246,7 @@ impl Plan<'_> {
         image: &ImageInspect,
         secret: &LinkSecret,
     ) -> Result<Monitor, DriverError> {
-        let of_image = image
-            .config
-            .as_ref()
-            .and_then(|config| config.user.as_deref());
+        let of_image = image.config.as_ref().and_then(|config| config.user.as_deref());
         let user = self.config.user.as_deref().or(of_image).unwrap_or_default();
         let owner = ids(self.engine, id, user).await?;
         self.upload(id, owner, secret).await?;
@@ -284,9 +255,7 @@ impl Plan<'_> {
         }
         let monitor = Monitor::attach(self.engine, id, self.config.memory).await?;
         let doing = format!("start the container `{}`", container_name(self.spec));
-        self.engine
-            .call(&doing, self.engine.api.start_container(id, None))
-            .await?;
+        self.engine.call(&doing, self.engine.api.start_container(id, None)).await?;
         Ok(monitor)
     }
 
@@ -294,19 +263,9 @@ impl Plan<'_> {
         let mut archive = Archive::new();
         let relative = |path: &str| path.trim_start_matches('/').to_owned();
         archive.directory(relative(AGENT_DIR), 0o755, Ids::ROOT)?;
-        archive.file(
-            relative(&executable(self.agent)),
-            0o755,
-            Ids::ROOT,
-            &self.agent.bytes,
-        )?;
+        archive.file(relative(&executable(self.agent)), 0o755, Ids::ROOT, &self.agent.bytes)?;
         archive.directory(relative(STATE_DIR), 0o700, owner)?;
-        archive.file(
-            format!("{}/secret", relative(STATE_DIR)),
-            0o600,
-            owner,
-            &secret.0,
-        )?;
+        archive.file(format!("{}/secret", relative(STATE_DIR)), 0o600, owner, &secret.0)?;
         archive.upload(self.engine, id, "/").await?;
         verify(self.engine, id, self.agent, &executable(self.agent)).await
     }
@@ -335,14 +294,8 @@ pub(super) async fn verify(
 /// Removes a container and waits until the engine does not know it any more.
 pub(super) async fn remove(engine: &Engine, id: &str) -> Result<(), DriverError> {
     let doing = format!("remove the container `{id}`");
-    let options = RemoveContainerOptionsBuilder::new()
-        .force(true)
-        .v(true)
-        .build();
-    match engine
-        .try_call(engine.api.remove_container(id, Some(options)))
-        .await
-    {
+    let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+    match engine.try_call(engine.api.remove_container(id, Some(options))).await {
         Ok(()) => {}
         Err(error) if status(&error) == Some(404) => return Ok(()),
         // It removes itself when it stops; the two may meet.
@@ -353,10 +306,7 @@ pub(super) async fn remove(engine: &Engine, id: &str) -> Result<(), DriverError>
     let mut ticks = tokio::time::interval(REMOVAL_INTERVAL);
     loop {
         ticks.tick().await;
-        match engine
-            .try_call(engine.api.inspect_container(id, None))
-            .await
-        {
+        match engine.try_call(engine.api.inspect_container(id, None)).await {
             Err(error) if status(&error) == Some(404) => return Ok(()),
             Err(error) => return Err(engine.error(&doing, error)),
             Ok(_) if Instant::now() < deadline => {}

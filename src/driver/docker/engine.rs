@@ -60,11 +60,7 @@ impl Engine {
             Ok(Err(error)) => return Err(translate(&address, "ask the engine its version", error)),
             Err(_) => return Err(unreachable(&address, &Error::RequestTimeoutError)),
         };
-        Ok(Self {
-            api,
-            address,
-            version,
-        })
+        Ok(Self { api, address, version })
     }
 
     /// The same engine, without the limit on how long it may be silent.
@@ -86,9 +82,7 @@ impl Engine {
         doing: &str,
         call: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, DriverError> {
-        self.try_call(call)
-            .await
-            .map_err(|error| self.error(doing, error))
+        self.try_call(call).await.map_err(|error| self.error(doing, error))
     }
 
     /// As [`Engine::call`], with the engine's own error, for a caller that acts on its status.
@@ -96,9 +90,7 @@ impl Engine {
         &self,
         call: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        tokio::time::timeout(CALL_TIMEOUT, call)
-            .await
-            .unwrap_or(Err(Error::RequestTimeoutError))
+        tokio::time::timeout(CALL_TIMEOUT, call).await.unwrap_or(Err(Error::RequestTimeoutError))
     }
 
     /// The error that a person sees.
@@ -108,8 +100,7 @@ impl Engine {
 
     /// What the engine says about itself and its machine.
     pub(super) async fn info(&self) -> Result<SystemInfo, DriverError> {
-        self.call("ask the engine about itself", self.api.info())
-            .await
+        self.call("ask the engine about itself", self.api.info()).await
     }
 
     /// What is wrong with this engine for us, if anything.
@@ -131,10 +122,7 @@ impl Engine {
             );
         }
         if info.os_type.as_deref().is_some_and(|os| os != "linux") {
-            let message = format!(
-                "the engine at {} does not run Linux containers",
-                self.address
-            );
+            let message = format!("the engine at {} does not run Linux containers", self.address);
             return Some(
                 DriverError::new(ErrorKind::Invalid, message)
                     .hint("switch Docker Desktop to Linux containers"),
@@ -195,20 +183,14 @@ fn classify(status: Option<u16>, why: &str) -> (ErrorKind, Option<&'static str>)
         return (ErrorKind::Exhausted, Some(hint));
     }
     if says("cannot allocate memory") {
-        return (
-            ErrorKind::Exhausted,
-            Some("free some memory on the engine's machine"),
-        );
+        return (ErrorKind::Exhausted, Some("free some memory on the engine's machine"));
     }
     if says("marked read-only") || says("read-only file system") {
         let hint = "the container's file system must be writable for the agent: start it without `--read-only`";
         return (ErrorKind::Invalid, Some(hint));
     }
     if says("minimum memory limit") || says("range of cpus") {
-        return (
-            ErrorKind::Invalid,
-            Some("change `memory` or `cpus` in the profile"),
-        );
+        return (ErrorKind::Invalid, Some("change `memory` or `cpus` in the profile"));
     }
     if says("unable to find user") || says("unable to find group") || says("no matching entries in")
     {
@@ -240,11 +222,7 @@ fn unreachable(address: &Address, error: &Error) -> DriverError {
     let elsewhere =
         "if it is elsewhere, set `host` in the profile, DOCKER_HOST, or a docker context";
     let missing = matches!(error, Error::SocketNotFoundError(_));
-    let io = if missing {
-        Some(std::io::ErrorKind::NotFound)
-    } else {
-        io_kind(error)
-    };
+    let io = if missing { Some(std::io::ErrorKind::NotFound) } else { io_kind(error) };
     let (why, hints): (String, &[&str]) = match (io, &address.endpoint) {
         (Some(std::io::ErrorKind::NotFound), Endpoint::Unix(_)) => {
             ("there is no such socket".into(), &[start, elsewhere])
@@ -258,10 +236,7 @@ fn unreachable(address: &Address, error: &Error) -> DriverError {
         ),
         _ if matches!(error, Error::RequestTimeoutError) => {
             let seconds = CONNECT_TIMEOUT.as_secs();
-            (
-                format!("it did not answer within {seconds} s"),
-                &[start, elsewhere],
-            )
+            (format!("it did not answer within {seconds} s"), &[start, elsewhere])
         }
         _ => (innermost(error), &[start, elsewhere]),
     };
@@ -299,10 +274,7 @@ mod tests {
     use super::*;
 
     fn address(endpoint: Endpoint) -> Address {
-        Address {
-            endpoint,
-            origin: "the default".into(),
-        }
+        Address { endpoint, origin: "the default".into() }
     }
 
     #[tokio::test]
@@ -314,9 +286,7 @@ mod tests {
             .unwrap();
         assert_eq!(error.kind, ErrorKind::Unreachable);
         assert!(
-            error
-                .message
-                .contains("no.sock` (the default): there is no such socket"),
+            error.message.contains("no.sock` (the default): there is no such socket"),
             "{error}"
         );
         assert!(error.hints[0].contains("systemctl start docker"));
@@ -327,10 +297,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dead.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let free = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         for endpoint in [Endpoint::Unix(path), Endpoint::Tcp(free.to_string())] {
             let error = Engine::connect(address(endpoint)).await.err().unwrap();
             assert_eq!(error.kind, ErrorKind::Unreachable);
@@ -359,10 +326,7 @@ mod tests {
                 assert!(stream.read(&mut request).await.unwrap() > 0);
                 stream.write_all(answer.as_bytes()).await.unwrap();
             });
-            let error = Engine::connect(address(Endpoint::Unix(path)))
-                .await
-                .err()
-                .unwrap();
+            let error = Engine::connect(address(Endpoint::Unix(path))).await.err().unwrap();
             assert!(!error.message.contains('\x1b'), "{error}");
             server.await.unwrap();
         }
@@ -371,32 +335,16 @@ mod tests {
     #[test]
     fn answers_are_classified_by_their_words_before_their_status() {
         let check = |status, why, kind| assert_eq!(classify(Some(status), why).0, kind, "{why}");
-        check(
-            500,
-            "write /x: no space left on device",
-            ErrorKind::Exhausted,
-        );
-        check(
-            400,
-            "Minimum memory limit allowed is 6MB",
-            ErrorKind::Invalid,
-        );
+        check(500, "write /x: no space left on device", ErrorKind::Exhausted);
+        check(400, "Minimum memory limit allowed is 6MB", ErrorKind::Invalid);
         check(404, "network nope not found", ErrorKind::NotFound);
-        check(
-            400,
-            "OCI runtime create failed: exec format error",
-            ErrorKind::NoAgent,
-        );
+        check(400, "OCI runtime create failed: exec format error", ErrorKind::NoAgent);
         check(
             500,
             "unable to find user bob: no matching entries in passwd file",
             ErrorKind::Invalid,
         );
-        check(
-            403,
-            "container rootfs is marked read-only",
-            ErrorKind::Invalid,
-        );
+        check(403, "container rootfs is marked read-only", ErrorKind::Invalid);
         check(403, "no", ErrorKind::Denied);
         check(500, "boom", ErrorKind::Failed);
     }

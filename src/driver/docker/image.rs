@@ -39,9 +39,7 @@ impl<'a> ImageName<'a> {
         };
         let word = |text: &str, more: &str| {
             text.starts_with(|c: char| c.is_ascii_alphanumeric())
-                && text
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+                && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
         };
         let good = repository.split('/').all(|part| word(part, "._-:"))
             && tag.is_none_or(|tag| word(tag, "._-"))
@@ -51,11 +49,7 @@ impl<'a> ImageName<'a> {
             return Err(DriverError::new(ErrorKind::Invalid, message)
                 .hint("set `image` in the profile to a name like `python:3.12`"));
         }
-        Ok(Self {
-            full,
-            repository,
-            tag: digest.or(tag).unwrap_or("latest"),
-        })
+        Ok(Self { full, repository, tag: digest.or(tag).unwrap_or("latest") })
     }
 }
 
@@ -73,10 +67,8 @@ pub(super) async fn obtain(
     }
     pull(engine, name, progress).await?;
     find(engine, name).await?.ok_or_else(|| {
-        let message = format!(
-            "the image `{}` was pulled, and the engine does not have it",
-            name.full
-        );
+        let message =
+            format!("the image `{}` was pulled, and the engine does not have it", name.full);
         DriverError::new(ErrorKind::NotFound, message)
             .hint(format!("see what `docker pull {}` says", name.full))
     })
@@ -102,14 +94,9 @@ pub(super) async fn check_registry(
     engine: &Engine,
     name: &ImageName<'_>,
 ) -> Result<(), DriverError> {
-    match engine
-        .try_call(engine.api.inspect_registry_image(name.full, None))
-        .await
-    {
+    match engine.try_call(engine.api.inspect_registry_image(name.full, None)).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(not_to_be_had(engine, name, &said(&error))
-            .await
-            .source(error)),
+        Err(error) => Err(not_to_be_had(engine, name, &said(&error)).await.source(error)),
     }
 }
 
@@ -119,10 +106,8 @@ async fn pull(
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<(), DriverError> {
     progress(Progress::Step(format!("pulling image `{}`", name.full)));
-    let options = CreateImageOptionsBuilder::new()
-        .from_image(name.repository)
-        .tag(name.tag)
-        .build();
+    let options =
+        CreateImageOptionsBuilder::new().from_image(name.repository).tag(name.tag).build();
     let patient = engine.patient();
     let mut messages = std::pin::pin!(patient.create_image(Some(options), None, None));
     let mut pulled = Pulled::default();
@@ -147,10 +132,7 @@ async fn pull(
 }
 
 async fn not_to_be_had(engine: &Engine, name: &ImageName<'_>, why: &str) -> DriverError {
-    let message = format!(
-        "the image `{}` is not here, and pulling it failed: {why}",
-        name.full
-    );
+    let message = format!("the image `{}` is not here, and pulling it failed: {why}", name.full);
     let mut error = DriverError::new(ErrorKind::NotFound, message);
     let here = tags(engine).await;
     let near = nearest(name.full, here.iter().map(String::as_str));
@@ -166,10 +148,7 @@ async fn not_to_be_had(engine: &Engine, name: &ImageName<'_>, why: &str) -> Driv
 /// The names of the images that are here; none if the engine does not say.
 async fn tags(engine: &Engine) -> Vec<String> {
     let options = ListImagesOptionsBuilder::new().build();
-    let images = engine
-        .try_call(engine.api.list_images(Some(options)))
-        .await
-        .unwrap_or_default();
+    let images = engine.try_call(engine.api.list_images(Some(options))).await.unwrap_or_default();
     let tags = images.into_iter().flat_map(|image| image.repo_tags);
     tags.filter(|tag| tag != "<none>:<none>").collect()
 }
@@ -208,10 +187,7 @@ impl Pulled {
         if self.told.replace(sum) == Some(sum) {
             return None;
         }
-        Some(Progress::Bytes {
-            done: sum.0,
-            total: (sum.1 > 0).then_some(sum.1),
-        })
+        Some(Progress::Bytes { done: sum.0, total: (sum.1 > 0).then_some(sum.1) })
     }
 }
 
@@ -248,14 +224,7 @@ mod tests {
     #[test]
     fn names_are_split_as_docker_splits_them() {
         let check = |full, repository, tag| {
-            assert_eq!(
-                ImageName::parse(full).unwrap(),
-                ImageName {
-                    full,
-                    repository,
-                    tag
-                }
-            );
+            assert_eq!(ImageName::parse(full).unwrap(), ImageName { full, repository, tag });
         };
         check("python", "python", "latest");
         check("python:3.12", "python", "3.12");
@@ -267,14 +236,10 @@ mod tests {
 
     #[test]
     fn what_would_lead_elsewhere_is_no_name() {
-        for odd in [
-            "", "a b", "../x", "a//b", "/a", "a?x=1", "a:", "a:b:c", "a@", "x\u{1b}", "a/..",
-        ] {
-            assert_eq!(
-                ImageName::parse(odd).unwrap_err().kind,
-                ErrorKind::Invalid,
-                "{odd:?}"
-            );
+        for odd in
+            ["", "a b", "../x", "a//b", "/a", "a?x=1", "a:", "a:b:c", "a@", "x\u{1b}", "a/.."]
+        {
+            assert_eq!(ImageName::parse(odd).unwrap_err().kind, ErrorKind::Invalid, "{odd:?}");
         }
     }
 
@@ -286,10 +251,7 @@ mod tests {
             Some(Progress::Bytes { done, total }) => Some((done, total)),
             _ => None,
         };
-        assert_eq!(
-            count(r#"{"status":"Pulling from library/x","id":"latest"}"#),
-            None
-        );
+        assert_eq!(count(r#"{"status":"Pulling from library/x","id":"latest"}"#), None);
         let a = r#"{"status":"Downloading","id":"a","progressDetail":{"current":10,"total":100}}"#;
         assert_eq!(count(a), Some((10, Some(100))));
         assert_eq!(count(a), None);
@@ -305,13 +267,7 @@ mod tests {
     fn machine_types_are_those_of_uname() {
         assert_eq!(machine("amd64", "x").unwrap(), "x86_64");
         assert_eq!(machine("arm64", "x").unwrap(), "aarch64");
-        assert_eq!(
-            machine("wasm", "the image `x`").unwrap_err().kind,
-            ErrorKind::NoAgent
-        );
-        assert_eq!(
-            machine("", "the image `x`").unwrap_err().kind,
-            ErrorKind::NoAgent
-        );
+        assert_eq!(machine("wasm", "the image `x`").unwrap_err().kind, ErrorKind::NoAgent);
+        assert_eq!(machine("", "the image `x`").unwrap_err().kind, ErrorKind::NoAgent);
     }
 }

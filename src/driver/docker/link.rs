@@ -83,12 +83,7 @@ impl Socket {
                 .hint("set `link = \"stdio\"` in the profile, which needs no socket")
         })?;
         let (dialled, given_up) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Self {
-            listener,
-            dir,
-            dialled,
-            given_up,
-        })
+        Ok(Self { listener, dir, dialled, given_up })
     }
 
     /// The directory that the container is to see.
@@ -199,11 +194,7 @@ impl Live {
             self.await_listening(engine, sandbox).await?;
             self.listening.store(true, Ordering::Relaxed);
         }
-        let AgentPlace {
-            executable,
-            state,
-            user,
-        } = &self.place;
+        let AgentPlace { executable, state, user } = &self.place;
         let command = [executable, "bridge", "--state", state].map(str::to_owned);
         let options = CreateExecOptions {
             attach_stdin: Some(true),
@@ -216,17 +207,10 @@ impl Live {
             ..CreateExecOptions::default()
         };
         let doing = "open a stream to the agent";
-        let exec = engine
-            .call(doing, engine.api.create_exec(&sandbox.id, options))
-            .await?;
-        let options = StartExecOptions {
-            output_capacity: Some(OUTPUT_BYTES),
-            ..StartExecOptions::default()
-        };
-        match engine
-            .call(doing, engine.api.start_exec(&exec.id, Some(options)))
-            .await?
-        {
+        let exec = engine.call(doing, engine.api.create_exec(&sandbox.id, options)).await?;
+        let options =
+            StartExecOptions { output_capacity: Some(OUTPUT_BYTES), ..StartExecOptions::default() };
+        match engine.call(doing, engine.api.start_exec(&exec.id, Some(options))).await? {
             StartExecResults::Attached { output, input } => {
                 Ok(Box::new(ExecStream::new(output, input)))
             }
@@ -247,9 +231,7 @@ impl Live {
                 return Ok(());
             }
             if let Some(exec) = &self.exec {
-                let found = engine
-                    .call("look at the agent", engine.api.inspect_exec(exec))
-                    .await?;
+                let found = engine.call("look at the agent", engine.api.inspect_exec(exec)).await?;
                 if found.running == Some(false) {
                     let code = found.exit_code.unwrap_or(-1);
                     let message = format!(
@@ -264,10 +246,7 @@ impl Live {
 }
 
 fn silent(sandbox: &Sandbox) -> DriverError {
-    let message = format!(
-        "the agent in the container `{}` does not answer",
-        sandbox.name
-    );
+    let message = format!("the agent in the container `{}` does not answer", sandbox.name);
     DriverError::new(ErrorKind::Unreachable, message)
         .hint(format!("see what it says: `docker logs {}`", sandbox.name))
 }

@@ -70,10 +70,7 @@ impl Ending {
 
     /// The same as a state.
     pub(super) fn state(&self) -> SandboxState {
-        SandboxState::Stopped {
-            reason: self.words(),
-            out_of_memory: self.out_of_memory,
-        }
+        SandboxState::Stopped { reason: self.words(), out_of_memory: self.out_of_memory }
     }
 }
 
@@ -103,16 +100,10 @@ impl Monitor {
         id: &str,
         memory: Option<u64>,
     ) -> Result<Self, DriverError> {
-        let options = AttachContainerOptionsBuilder::new()
-            .stream(true)
-            .stdout(true)
-            .stderr(true)
-            .build();
+        let options =
+            AttachContainerOptionsBuilder::new().stream(true).stdout(true).stderr(true).build();
         let attached = engine
-            .call(
-                "attach to the container",
-                engine.api.attach_container(id, Some(options)),
-            )
+            .call("attach to the container", engine.api.attach_container(id, Some(options)))
             .await?;
         let (sender, ending) = watch::channel(None);
         let (api, id) = (engine.api.clone(), id.to_owned());
@@ -128,11 +119,7 @@ impl Monitor {
             };
             if let Some(ending) = observe(&api, &id, read).await {
                 let log = tail.lines();
-                sender.send_replace(Some(Ending {
-                    log,
-                    memory,
-                    ..ending
-                }));
+                sender.send_replace(Some(Ending { log, memory, ..ending }));
             }
         });
         Ok(Self { ending, task })
@@ -163,9 +150,7 @@ async fn observe(
     id: &str,
     read: impl Future<Output = ()>,
 ) -> Option<Ending> {
-    let options = WaitContainerOptionsBuilder::new()
-        .condition("removed")
-        .build();
+    let options = WaitContainerOptionsBuilder::new().condition("removed").build();
     let wait = api.wait_container(id, Some(options));
     let exit = tokio::spawn(async move {
         match std::pin::pin!(wait).next().await {
@@ -185,19 +170,13 @@ async fn observe(
             match inspect(api, id).await {
                 Inspected::Stopped(ending) => Some(ending),
                 Inspected::Running | Inspected::Lost => None,
-                Inspected::Gone => Some(Ending {
-                    code,
-                    ..Ending::default()
-                }),
+                Inspected::Gone => Some(Ending { code, ..Ending::default() }),
             }
         }
         Inspected::Lost => None,
         Inspected::Gone => {
             let code = tokio::time::timeout(EXIT_CODE_TIMEOUT, &mut exit.0).await;
-            Some(Ending {
-                code: code.ok().and_then(Result::ok).flatten(),
-                ..Ending::default()
-            })
+            Some(Ending { code: code.ok().and_then(Result::ok).flatten(), ..Ending::default() })
         }
     }
 }
@@ -249,11 +228,7 @@ mod tests {
 
     #[test]
     fn an_ending_says_how_and_what_the_agent_said_last() {
-        let ending = Ending {
-            code: Some(3),
-            log: "bad secret".into(),
-            ..Ending::default()
-        };
+        let ending = Ending { code: Some(3), log: "bad secret".into(), ..Ending::default() };
         assert_eq!(
             ending.error("skync-1").to_string(),
             "the container `skync-1` ended with exit code 3: bad secret"
@@ -271,16 +246,7 @@ mod tests {
         };
         let error = ending.error("x");
         assert_eq!(error.kind, ErrorKind::Exhausted);
-        assert_eq!(
-            error.to_string(),
-            "the container `x` ran out of memory (limit: 64 MiB)"
-        );
-        assert!(matches!(
-            ending.state(),
-            SandboxState::Stopped {
-                out_of_memory: true,
-                ..
-            }
-        ));
+        assert_eq!(error.to_string(), "the container `x` ran out of memory (limit: 64 MiB)");
+        assert!(matches!(ending.state(), SandboxState::Stopped { out_of_memory: true, .. }));
     }
 }

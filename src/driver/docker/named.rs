@@ -66,38 +66,22 @@ pub(super) async fn create(
         ephemeral: false,
         labels: spec.labels.clone(),
     };
-    let owner = ids(
-        engine,
-        &sandbox.id,
-        user.as_deref().or(own_user.as_deref()).unwrap_or_default(),
-    )
-    .await?;
-    progress(Progress::Step(format!(
-        "putting the agent into the container `{name}`"
-    )));
+    let owner =
+        ids(engine, &sandbox.id, user.as_deref().or(own_user.as_deref()).unwrap_or_default())
+            .await?;
+    progress(Progress::Step(format!("putting the agent into the container `{name}`")));
     // What an earlier attempt of this session left, with its agent.
-    remove_session(
-        engine,
-        &sandbox.id,
-        name,
-        config.user.as_deref(),
-        &spec.session,
-    )
-    .await?;
+    remove_session(engine, &sandbox.id, name, config.user.as_deref(), &spec.session).await?;
     match install(engine, &sandbox, spec, secret, &agent, owner, user).await {
         Ok(live) => Ok((sandbox, live)),
-        Err(error) => match remove_session(
-            engine,
-            &sandbox.id,
-            name,
-            config.user.as_deref(),
-            &spec.session,
-        )
-        .await
-        {
-            Ok(()) => Err(error),
-            Err(left) => Err(error.hint(left.message)),
-        },
+        Err(error) => {
+            match remove_session(engine, &sandbox.id, name, config.user.as_deref(), &spec.session)
+                .await
+            {
+                Ok(()) => Err(error),
+                Err(left) => Err(error.hint(left.message)),
+            }
+        }
     }
 }
 
@@ -129,10 +113,7 @@ async fn install(
     owner: Ids,
     user: Option<String>,
 ) -> Result<Live, DriverError> {
-    if archive::look(engine, &sandbox.id, AGENT_DIR)
-        .await?
-        .is_none()
-    {
+    if archive::look(engine, &sandbox.id, AGENT_DIR).await?.is_none() {
         let mut top = Archive::new();
         // As /tmp: several users of one container may each have a session in it.
         top.directory(AGENT_DIR.trim_start_matches('/'), 0o1777, Ids::ROOT)?;
@@ -153,12 +134,7 @@ async fn install(
     let mut files = Archive::new();
     files.directory(session, 0o700, owner)?;
     files.file(format!("{session}/sandbox.json"), 0o600, owner, &record)?;
-    files.file(
-        format!("{session}/{}", agent.file_name()),
-        0o755,
-        owner,
-        &agent.bytes,
-    )?;
+    files.file(format!("{session}/{}", agent.file_name()), 0o755, owner, &agent.bytes)?;
     files.directory(format!("{session}/state"), 0o700, owner)?;
     files.file(format!("{session}/state/secret"), 0o600, owner, &secret.0)?;
     files.upload(engine, &sandbox.id, AGENT_DIR).await?;
@@ -208,16 +184,9 @@ async fn start(
         ..CreateExecOptions::default()
     };
     let doing = format!("start the agent in the container `{}`", sandbox.name);
-    let exec = engine
-        .call(&doing, engine.api.create_exec(&sandbox.id, options))
-        .await?;
-    let detached = StartExecOptions {
-        detach: true,
-        ..StartExecOptions::default()
-    };
-    engine
-        .call(&doing, engine.api.start_exec(&exec.id, Some(detached)))
-        .await?;
+    let exec = engine.call(&doing, engine.api.create_exec(&sandbox.id, options)).await?;
+    let detached = StartExecOptions { detach: true, ..StartExecOptions::default() };
+    engine.call(&doing, engine.api.start_exec(&exec.id, Some(detached))).await?;
     Ok(exec.id)
 }
 
@@ -230,10 +199,7 @@ pub(super) async fn remove_session(
     session: &str,
 ) -> Result<(), DriverError> {
     let directory = directory(session);
-    if archive::look(engine, container, &directory)
-        .await?
-        .is_none()
-    {
+    if archive::look(engine, container, &directory).await?.is_none() {
         return Ok(());
     }
     let left = |why: &str| {
@@ -241,36 +207,26 @@ pub(super) async fn remove_session(
         DriverError::new(ErrorKind::Failed, message)
             .hint(format!("run `docker exec -u 0 {name} rm -rf {directory}`"))
     };
-    let record = record(engine, container, session)
-        .await?
-        .ok_or_else(|| left("it has no record"))?;
+    let record =
+        record(engine, container, session).await?.ok_or_else(|| left("it has no record"))?;
     let executable = format!("{directory}/{}", record.agent);
     let state = format!("{directory}/state");
     let stop = [&executable, "stop", "--state", &state];
     let stopped = run(engine, container, user, &stop).await;
     // The agent takes the directory with it when it goes.
-    if archive::look(engine, container, &directory)
-        .await?
-        .is_none()
-    {
+    if archive::look(engine, container, &directory).await?.is_none() {
         return Ok(());
     }
     match stopped {
         Ok(Finished { code: 0, .. }) => {}
         Ok(finished) => {
-            return Err(left(&format!(
-                "the agent does not stop: {}",
-                finished.words()
-            )));
+            return Err(left(&format!("the agent does not stop: {}", finished.words())));
         }
         Err(error) => return Err(left(&error.message).source(error)),
     }
     let clean = [&executable, "clean", "--dir", &directory];
     let cleaned = run(engine, container, user, &clean).await;
-    if archive::look(engine, container, &directory)
-        .await?
-        .is_none()
-    {
+    if archive::look(engine, container, &directory).await?.is_none() {
         return Ok(());
     }
     match cleaned {
@@ -287,21 +243,14 @@ pub(super) async fn remove(
     session: &str,
 ) -> Result<(), DriverError> {
     let doing = format!("look at the container `{}`", sandbox.name);
-    let found = match engine
-        .try_call(engine.api.inspect_container(&sandbox.id, None))
-        .await
-    {
+    let found = match engine.try_call(engine.api.inspect_container(&sandbox.id, None)).await {
         Ok(found) => found,
         Err(error) if status(&error) == Some(404) => return Ok(()),
         Err(error) => return Err(engine.error(&doing, error)),
     };
     let directory = directory(session);
     let runs = found.state.is_some_and(|state| state.running == Some(true));
-    if !runs
-        && archive::look(engine, &sandbox.id, &directory)
-            .await?
-            .is_some()
-    {
+    if !runs && archive::look(engine, &sandbox.id, &directory).await?.is_some() {
         // No process of ours can run in it, and without one its files cannot be removed.
         let name = &sandbox.name;
         let message =
@@ -323,12 +272,9 @@ async fn record(
     // The container's users can write it: what is run by it must be a plain name beside it.
     Ok(record.filter(|record| {
         record.version == 1
-            && record
-                .agent
-                .strip_prefix("skync-agent-")
-                .is_some_and(|hex| {
-                    !hex.is_empty() && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
-                })
+            && record.agent.strip_prefix("skync-agent-").is_some_and(|hex| {
+                !hex.is_empty() && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+            })
     }))
 }
 
@@ -347,12 +293,10 @@ pub(super) async fn state(engine: &Engine, sandbox: &Sandbox) -> Result<SandboxS
 /// [`ErrorKind::Invalid`] without its label: nothing is touched then.
 pub(super) fn session_of(sandbox: &Sandbox) -> Result<&str, DriverError> {
     let session = sandbox.labels.get(label::SESSION).map(String::as_str);
-    session
-        .filter(|session| is_session_id(session))
-        .ok_or_else(|| {
-            let message = format!("nothing says which session in `{}` is meant", sandbox.name);
-            DriverError::new(ErrorKind::Invalid, message)
-        })
+    session.filter(|session| is_session_id(session)).ok_or_else(|| {
+        let message = format!("nothing says which session in `{}` is meant", sandbox.name);
+        DriverError::new(ErrorKind::Invalid, message)
+    })
 }
 
 /// Our agent in the container `name`, if `labels` name its session and it carries all of them.
@@ -368,10 +312,7 @@ pub(super) async fn find(
     let Some(session) = session.filter(|session| is_session_id(session)) else {
         return Ok(Vec::new());
     };
-    let found = match engine
-        .try_call(engine.api.inspect_container(name, None))
-        .await
-    {
+    let found = match engine.try_call(engine.api.inspect_container(name, None)).await {
         Ok(found) => found,
         Err(error) if status(&error) == Some(404) => return Ok(Vec::new()),
         Err(error) => return Err(engine.error(&format!("look at the container `{name}`"), error)),
@@ -380,18 +321,9 @@ pub(super) async fn find(
     let Some(record) = record(engine, &id, session).await? else {
         return Ok(Vec::new());
     };
-    if labels
-        .iter()
-        .any(|(key, value)| record.labels.get(key) != Some(value))
-    {
+    if labels.iter().any(|(key, value)| record.labels.get(key) != Some(value)) {
         return Ok(Vec::new());
     }
     let (root, labels) = (record.root, record.labels);
-    Ok(vec![Sandbox {
-        id,
-        name: name.to_owned(),
-        root,
-        ephemeral: false,
-        labels,
-    }])
+    Ok(vec![Sandbox { id, name: name.to_owned(), root, ephemeral: false, labels }])
 }

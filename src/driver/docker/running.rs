@@ -13,9 +13,7 @@ use crate::driver::{DriverError, ErrorKind};
 /// [`ErrorKind::Invalid`].
 pub(super) fn check_name(name: &str) -> Result<(), DriverError> {
     let good = name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
     if good {
         return Ok(());
     }
@@ -33,10 +31,7 @@ pub(super) async fn running(
     name: &str,
 ) -> Result<ContainerInspectResponse, DriverError> {
     check_name(name)?;
-    let found = match engine
-        .try_call(engine.api.inspect_container(name, None))
-        .await
-    {
+    let found = match engine.try_call(engine.api.inspect_container(name, None)).await {
         Ok(found) => found,
         Err(error) if status(&error) == Some(404) => return Err(missing(engine, name).await),
         Err(error) => return Err(engine.error(&format!("look at the container `{name}`"), error)),
@@ -55,9 +50,7 @@ async fn missing(engine: &Engine, name: &str) -> DriverError {
     let message = format!("there is no container `{name}`");
     let mut error = DriverError::new(ErrorKind::NotFound, message);
     let options = ListContainersOptionsBuilder::new().all(true).build();
-    let listed = engine
-        .try_call(engine.api.list_containers(Some(options)))
-        .await;
+    let listed = engine.try_call(engine.api.list_containers(Some(options))).await;
     let names: Vec<String> = listed
         .unwrap_or_default()
         .into_iter()

@@ -33,13 +33,7 @@ pub(super) struct ExecStream {
 impl ExecStream {
     /// Joins the two halves that the engine gave.
     pub(super) fn new(output: Output, input: Input) -> Self {
-        Self {
-            output,
-            input,
-            pending: Bytes::new(),
-            silent: true,
-            complaints: Tail::default(),
-        }
+        Self { output, input, pending: Bytes::new(), silent: true, complaints: Tail::default() }
     }
 
     fn ended(&self) -> io::Result<()> {
@@ -119,15 +113,11 @@ mod tests {
     }
 
     fn out(bytes: &'static [u8]) -> Result<LogOutput, Error> {
-        Ok(LogOutput::StdOut {
-            message: Bytes::from_static(bytes),
-        })
+        Ok(LogOutput::StdOut { message: Bytes::from_static(bytes) })
     }
 
     fn err(bytes: &'static [u8]) -> Result<LogOutput, Error> {
-        Ok(LogOutput::StdErr {
-            message: Bytes::from_static(bytes),
-        })
+        Ok(LogOutput::StdErr { message: Bytes::from_static(bytes) })
     }
 
     #[tokio::test]
@@ -140,26 +130,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_bridge_that_only_complains_is_an_error_that_says_so() {
-        let error = of(vec![err(b"no such\x07 file\n")])
-            .read_to_end(&mut Vec::new())
-            .await
-            .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the agent's bridge ended: no such\u{fffd} file"
-        );
+        let error =
+            of(vec![err(b"no such\x07 file\n")]).read_to_end(&mut Vec::new()).await.unwrap_err();
+        assert_eq!(error.to_string(), "the agent's bridge ended: no such\u{fffd} file");
         assert_eq!(of(vec![]).read_to_end(&mut Vec::new()).await.unwrap(), 0);
     }
 
     #[tokio::test]
     async fn bytes_outside_of_a_frame_are_an_error() {
-        let odd = Ok(LogOutput::Console {
-            message: Bytes::from_static(b"HTTP/1.1"),
-        });
-        let error = of(vec![out(b"x"), odd])
-            .read_to_end(&mut Vec::new())
-            .await
-            .unwrap_err();
+        let odd = Ok(LogOutput::Console { message: Bytes::from_static(b"HTTP/1.1") });
+        let error = of(vec![out(b"x"), odd]).read_to_end(&mut Vec::new()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 }

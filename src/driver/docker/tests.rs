@@ -37,9 +37,7 @@ struct Cleanup(String);
 
 impl Drop for Cleanup {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("docker")
-            .args(["rm", "-f", &self.0])
-            .output();
+        let _ = std::process::Command::new("docker").args(["rm", "-f", &self.0]).output();
     }
 }
 
@@ -48,15 +46,8 @@ fn cleanup(spec: &SandboxSpec) -> Cleanup {
 }
 
 fn docker(arguments: &[&str]) -> String {
-    let output = std::process::Command::new("docker")
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = std::process::Command::new("docker").args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
@@ -65,10 +56,7 @@ async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
     while !condition().await {
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "not within the deadline: {what}"
-        );
+        assert!(tokio::time::Instant::now() < deadline, "not within the deadline: {what}");
         ticks.tick().await;
     }
 }
@@ -77,14 +65,8 @@ async fn lives_and_goes(link: LinkKind, image: &str) {
     let runtime = tempfile::tempdir().unwrap();
     let spec = spec(runtime.path(), "/home/me/project");
     let _cleanup = cleanup(&spec);
-    let driver = Docker::new(&DockerConfig {
-        link,
-        ..config(image)
-    });
-    let sandbox = driver
-        .create(&spec, &SECRET, &StandIns(Manner::Good), &quiet)
-        .await
-        .unwrap();
+    let driver = Docker::new(&DockerConfig { link, ..config(image) });
+    let sandbox = driver.create(&spec, &SECRET, &StandIns(Manner::Good), &quiet).await.unwrap();
     assert!(sandbox.ephemeral);
     assert_eq!(sandbox.name, format!("skync-{}", spec.session));
 
@@ -103,11 +85,7 @@ async fn lives_and_goes(link: LinkKind, image: &str) {
     assert_eq!(other.state(&sandbox).await.unwrap(), SandboxState::Gone);
     driver.remove(&sandbox).await.unwrap();
     assert_eq!(driver.state(&sandbox).await.unwrap(), SandboxState::Gone);
-    assert_eq!(
-        std::fs::read_dir(runtime.path()).unwrap().count(),
-        0,
-        "no socket is left"
-    );
+    assert_eq!(std::fs::read_dir(runtime.path()).unwrap().count(), 0, "no socket is left");
 }
 
 #[tokio::test]
@@ -136,18 +114,12 @@ async fn an_agent_that_does_not_see_the_socket_is_reached_by_stdio() {
     let spec = spec(runtime.path(), "/p");
     let _cleanup = cleanup(&spec);
     let driver = Docker::new(&config(EMPTY));
-    let sandbox = driver
-        .create(&spec, &SECRET, &StandIns(Manner::Blind), &quiet)
-        .await
-        .unwrap();
+    let sandbox = driver.create(&spec, &SECRET, &StandIns(Manner::Blind), &quiet).await.unwrap();
     let mut stream = driver.dial(&sandbox, PATIENCE).await.unwrap();
     assert_echo(&mut *stream, 1000).await;
     let started = tokio::time::Instant::now();
     driver.dial(&sandbox, PATIENCE).await.unwrap();
-    assert!(
-        started.elapsed() < Duration::from_secs(2),
-        "the socket is given up for good"
-    );
+    assert!(started.elapsed() < Duration::from_secs(2), "the socket is given up for good");
     driver.remove(&sandbox).await.unwrap();
 }
 
@@ -165,10 +137,7 @@ async fn the_container_is_what_the_profile_says_and_nothing_is_mounted_by_stdio(
         link: LinkKind::Stdio,
         ..config(SPECKIT)
     });
-    let sandbox = driver
-        .create(&spec, &SECRET, &StandIns(Manner::Good), &quiet)
-        .await
-        .unwrap();
+    let sandbox = driver.create(&spec, &SECRET, &StandIns(Manner::Good), &quiet).await.unwrap();
     let shown = docker(&[
         "inspect",
         "-f",
@@ -191,18 +160,8 @@ async fn the_container_is_what_the_profile_says_and_nothing_is_mounted_by_stdio(
 
     let mut stream = driver.dial(&sandbox, PATIENCE).await.unwrap();
     assert_echo(&mut *stream, 10).await;
-    let stat = |path: &str| {
-        docker(&[
-            "exec",
-            "-u",
-            "0",
-            &sandbox.id,
-            "stat",
-            "-c",
-            "%a %u:%g",
-            path,
-        ])
-    };
+    let stat =
+        |path: &str| docker(&["exec", "-u", "0", &sandbox.id, "stat", "-c", "%a %u:%g", path]);
     assert_eq!(stat("/.skync"), "755 0:0");
     assert_eq!(stat("/.skync/state"), "700 1234:5678");
     assert_eq!(stat("/home"), "755 0:0");
@@ -224,14 +183,8 @@ async fn directories_of_the_image_keep_their_mode_and_owner() {
     let runtime = tempfile::tempdir().unwrap();
     let spec = spec(runtime.path(), "/tmp/deep/er");
     let _cleanup = cleanup(&spec);
-    let driver = Docker::new(&DockerConfig {
-        user: Some("nobody".into()),
-        ..config(SPECKIT)
-    });
-    let sandbox = driver
-        .create(&spec, &SECRET, &StandIns(Manner::Good), &quiet)
-        .await
-        .unwrap();
+    let driver = Docker::new(&DockerConfig { user: Some("nobody".into()), ..config(SPECKIT) });
+    let sandbox = driver.create(&spec, &SECRET, &StandIns(Manner::Good), &quiet).await.unwrap();
     let stat = |path: &str| docker(&["exec", &sandbox.id, "stat", "-c", "%a %u:%g", path]);
     assert_eq!(stat("/tmp"), "1777 0:0");
     assert_eq!(stat("/tmp/deep"), "755 0:0");
@@ -252,10 +205,7 @@ async fn the_socket_is_all_that_the_container_sees_of_the_host_and_read_only() {
         link: LinkKind::Socket,
         ..config(ALPINE_LIKE)
     });
-    let sandbox = driver
-        .create(&spec, &SECRET, &StandIns(Manner::Good), &quiet)
-        .await
-        .unwrap();
+    let sandbox = driver.create(&spec, &SECRET, &StandIns(Manner::Good), &quiet).await.unwrap();
     let shown = docker(&[
         "inspect",
         "-f",
@@ -263,10 +213,7 @@ async fn the_socket_is_all_that_the_container_sees_of_the_host_and_read_only() {
         &sandbox.id,
     ]);
     let link = runtime.path().join("link");
-    assert_eq!(
-        shown,
-        format!("bind {} /.skync/link false;", link.display())
-    );
+    assert_eq!(shown, format!("bind {} /.skync/link false;", link.display()));
     let mut stream = driver.dial(&sandbox, PATIENCE).await.unwrap();
     assert_echo(&mut *stream, 100_000).await;
     driver.remove(&sandbox).await.unwrap();
@@ -279,27 +226,17 @@ async fn an_agent_that_ends_at_once_is_an_error_with_its_last_words() {
         let runtime = tempfile::tempdir().unwrap();
         let spec = spec(runtime.path(), "/p");
         let _cleanup = cleanup(&spec);
-        let driver = Docker::new(&DockerConfig {
-            link,
-            ..config(EMPTY)
-        });
-        let sandbox = driver
-            .create(&spec, &SECRET, &StandIns(Manner::Fails), &quiet)
-            .await
-            .unwrap();
+        let driver = Docker::new(&DockerConfig { link, ..config(EMPTY) });
+        let sandbox =
+            driver.create(&spec, &SECRET, &StandIns(Manner::Fails), &quiet).await.unwrap();
         let error = driver.dial(&sandbox, PATIENCE).await.err().unwrap();
         assert_eq!(error.kind, ErrorKind::Gone);
         assert!(
-            error
-                .message
-                .contains("exit code 3: stand-in:\u{fffd}[31m I was told to fail"),
+            error.message.contains("exit code 3: stand-in:\u{fffd}[31m I was told to fail"),
             "{error}"
         );
         match driver.state(&sandbox).await.unwrap() {
-            SandboxState::Stopped {
-                reason,
-                out_of_memory: false,
-            } => {
+            SandboxState::Stopped { reason, out_of_memory: false } => {
                 assert!(reason.contains("I was told to fail"), "{reason}");
             }
             other => panic!("{other:?}"),
@@ -318,19 +255,10 @@ async fn running_out_of_memory_is_named_as_such() {
     let runtime = tempfile::tempdir().unwrap();
     let spec = spec(runtime.path(), "/p");
     let _cleanup = cleanup(&spec);
-    let driver = Docker::new(&DockerConfig {
-        memory: Some(32 << 20),
-        ..config(EMPTY)
-    });
-    let sandbox = driver
-        .create(&spec, &SECRET, &StandIns(Manner::Eats), &quiet)
-        .await
-        .unwrap();
+    let driver = Docker::new(&DockerConfig { memory: Some(32 << 20), ..config(EMPTY) });
+    let sandbox = driver.create(&spec, &SECRET, &StandIns(Manner::Eats), &quiet).await.unwrap();
     let error = driver.dial(&sandbox, PATIENCE).await.err().unwrap();
-    assert!(
-        error.message.contains("memory") && error.message.contains("32 MiB"),
-        "{error}"
-    );
+    assert!(error.message.contains("memory") && error.message.contains("32 MiB"), "{error}");
     driver.remove(&sandbox).await.unwrap();
 }
 
@@ -341,11 +269,7 @@ async fn a_program_for_another_machine_is_an_error_and_leaves_no_container() {
         fn agent(&self, machine: &str) -> Result<crate::driver::AgentBinary, DriverError> {
             let bytes = bytes::Bytes::from_static(b"not a program");
             let sha256 = Sha256::digest(&bytes).into();
-            Ok(crate::driver::AgentBinary {
-                machine: machine.into(),
-                sha256,
-                bytes,
-            })
+            Ok(crate::driver::AgentBinary { machine: machine.into(), sha256, bytes })
         }
     }
     engine_or_skip!();
@@ -380,19 +304,11 @@ async fn a_failure_after_creation_leaves_no_container() {
     ] {
         let spec = spec(runtime.path(), root);
         let _cleanup = cleanup(&spec);
-        let driver = Docker::new(&DockerConfig {
-            user: Some(user.into()),
-            ..config(SPECKIT)
-        });
-        let error = driver
-            .create(&spec, &SECRET, &StandIns(Manner::Good), &quiet)
-            .await
-            .unwrap_err();
+        let driver = Docker::new(&DockerConfig { user: Some(user.into()), ..config(SPECKIT) });
+        let error =
+            driver.create(&spec, &SECRET, &StandIns(Manner::Good), &quiet).await.unwrap_err();
         assert_eq!(error.kind, kind, "{error}");
-        assert!(
-            driver.find(&spec.labels).await.unwrap().is_empty(),
-            "{user} {root}"
-        );
+        assert!(driver.find(&spec.labels).await.unwrap().is_empty(), "{user} {root}");
     }
 }
 
@@ -408,10 +324,8 @@ async fn an_image_that_is_nowhere_is_named_with_those_that_are_near() {
             steps.lock().unwrap().push(step);
         }
     };
-    let error = driver
-        .create(&spec, &SECRET, &StandIns(Manner::Good), &progress)
-        .await
-        .unwrap_err();
+    let error =
+        driver.create(&spec, &SECRET, &StandIns(Manner::Good), &progress).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
     assert!(
         error.message.starts_with(
@@ -420,10 +334,7 @@ async fn an_image_that_is_nowhere_is_named_with_those_that_are_near() {
         "{error}"
     );
     assert!(error.hints[0].contains(SPECKIT), "{:?}", error.hints);
-    assert_eq!(
-        *steps.lock().unwrap(),
-        ["pulling image `skync-test/spekit:1.2.3`"]
-    );
+    assert_eq!(*steps.lock().unwrap(), ["pulling image `skync-test/spekit:1.2.3`"]);
 }
 
 #[tokio::test]
@@ -432,24 +343,15 @@ async fn a_container_of_that_name_is_replaced_only_if_it_never_ran() {
     let runtime = tempfile::tempdir().unwrap();
     let spec = spec(runtime.path(), "/p");
     let cleanup = cleanup(&spec);
-    let labels: Vec<String> = spec
-        .labels
-        .iter()
-        .map(|(key, value)| format!("--label={key}={value}"))
-        .collect();
+    let labels: Vec<String> =
+        spec.labels.iter().map(|(key, value)| format!("--label={key}={value}")).collect();
     let mut arguments = vec!["create", "--network=none", "--name", &cleanup.0];
     arguments.extend(labels.iter().map(String::as_str));
     arguments.extend([ALPINE_LIKE, "sleep", "60"]);
     docker(&arguments);
     let driver = Docker::new(&config(EMPTY));
-    let sandbox = driver
-        .create(&spec, &SECRET, &StandIns(Manner::Good), &quiet)
-        .await
-        .unwrap();
-    let error = driver
-        .create(&spec, &SECRET, &StandIns(Manner::Good), &quiet)
-        .await
-        .unwrap_err();
+    let sandbox = driver.create(&spec, &SECRET, &StandIns(Manner::Good), &quiet).await.unwrap();
+    let error = driver.create(&spec, &SECRET, &StandIns(Manner::Good), &quiet).await.unwrap_err();
     assert!(error.message.contains("in use"), "{error}");
     let mut stream = driver.dial(&sandbox, PATIENCE).await.unwrap();
     assert_echo(&mut *stream, 10).await;
@@ -461,16 +363,7 @@ async fn a_container_without_our_labels_is_never_removed() {
     engine_or_skip!();
     let name = format!("skync-test-{}", crate::driver::stand_in::session_id());
     let _cleanup = Cleanup(name.clone());
-    let id = docker(&[
-        "run",
-        "-d",
-        "--network=none",
-        "--name",
-        &name,
-        ALPINE_LIKE,
-        "sleep",
-        "60",
-    ]);
+    let id = docker(&["run", "-d", "--network=none", "--name", &name, ALPINE_LIKE, "sleep", "60"]);
     let sandbox = Sandbox {
         id: id.clone(),
         name,
@@ -479,14 +372,8 @@ async fn a_container_without_our_labels_is_never_removed() {
         labels: BTreeMap::new(),
     };
     let driver = Docker::new(&config(EMPTY));
-    assert_eq!(
-        driver.remove(&sandbox).await.unwrap_err().kind,
-        ErrorKind::Denied
-    );
-    assert_eq!(
-        docker(&["inspect", "-f", "{{.State.Running}}", &id]),
-        "true"
-    );
+    assert_eq!(driver.remove(&sandbox).await.unwrap_err().kind, ErrorKind::Denied);
+    assert_eq!(docker(&["inspect", "-f", "{{.State.Running}}", &id]), "true");
 }
 
 #[tokio::test]
@@ -495,16 +382,7 @@ async fn a_named_container_gets_our_agent_and_loses_it_again() {
     for user in [None, Some("1000:1000")] {
         let name = format!("skync-test-{}", crate::driver::stand_in::session_id());
         let _cleanup = Cleanup(name.clone());
-        docker(&[
-            "run",
-            "-d",
-            "--network=none",
-            "--name",
-            &name,
-            ALPINE_LIKE,
-            "sleep",
-            "120",
-        ]);
+        docker(&["run", "-d", "--network=none", "--name", &name, ALPINE_LIKE, "sleep", "120"]);
         let runtime = tempfile::tempdir().unwrap();
         let driver = Docker::new(&DockerConfig {
             container: Some(name.clone()),
@@ -512,14 +390,8 @@ async fn a_named_container_gets_our_agent_and_loses_it_again() {
             ..DockerConfig::default()
         });
         assert!(driver.validate().await.is_empty());
-        let (one, two) = (
-            spec(runtime.path(), "/work/one"),
-            spec(runtime.path(), "/work/two"),
-        );
-        let first = driver
-            .create(&one, &SECRET, &StandIns(Manner::Good), &quiet)
-            .await
-            .unwrap();
+        let (one, two) = (spec(runtime.path(), "/work/one"), spec(runtime.path(), "/work/two"));
+        let first = driver.create(&one, &SECRET, &StandIns(Manner::Good), &quiet).await.unwrap();
         assert!(!first.ephemeral);
         let mut stream = driver.dial(&first, PATIENCE).await.unwrap();
         assert_echo(&mut *stream, 1_000_000).await;
@@ -527,30 +399,18 @@ async fn a_named_container_gets_our_agent_and_loses_it_again() {
 
         // A second project in the same container, and the first session once more.
         let second = Docker::new(&driver.config);
-        let other = second
-            .create(&two, &SECRET, &StandIns(Manner::Good), &quiet)
-            .await
-            .unwrap();
-        let first = driver
-            .create(&one, &SECRET, &StandIns(Manner::Good), &quiet)
-            .await
-            .unwrap();
+        let other = second.create(&two, &SECRET, &StandIns(Manner::Good), &quiet).await.unwrap();
+        let first = driver.create(&one, &SECRET, &StandIns(Manner::Good), &quiet).await.unwrap();
         let mut stream = second.dial(&other, PATIENCE).await.unwrap();
         assert_echo(&mut *stream, 10).await;
-        assert_eq!(
-            driver.find(&one.labels).await.unwrap(),
-            std::slice::from_ref(&first)
-        );
+        assert_eq!(driver.find(&one.labels).await.unwrap(), std::slice::from_ref(&first));
 
         driver.remove(&first).await.unwrap();
         driver.remove(&first).await.unwrap();
         assert_eq!(driver.state(&first).await.unwrap(), SandboxState::Gone);
         assert_eq!(second.state(&other).await.unwrap(), SandboxState::Running);
         second.remove(&other).await.unwrap();
-        assert_eq!(
-            docker(&["inspect", "-f", "{{.State.Running}}", &name]),
-            "true"
-        );
+        assert_eq!(docker(&["inspect", "-f", "{{.State.Running}}", &name]), "true");
         let left = docker(&[
             "exec",
             &name,
@@ -567,31 +427,14 @@ async fn an_agent_that_ends_at_once_in_a_named_container_is_an_error() {
     engine_or_skip!();
     let name = format!("skync-test-{}", crate::driver::stand_in::session_id());
     let _cleanup = Cleanup(name.clone());
-    docker(&[
-        "run",
-        "-d",
-        "--network=none",
-        "--name",
-        &name,
-        ALPINE_LIKE,
-        "sleep",
-        "60",
-    ]);
+    docker(&["run", "-d", "--network=none", "--name", &name, ALPINE_LIKE, "sleep", "60"]);
     let runtime = tempfile::tempdir().unwrap();
     let spec = spec(runtime.path(), "/p");
-    let driver = Docker::new(&DockerConfig {
-        container: Some(name.clone()),
-        ..DockerConfig::default()
-    });
-    let sandbox = driver
-        .create(&spec, &SECRET, &StandIns(Manner::Fails), &quiet)
-        .await
-        .unwrap();
+    let driver =
+        Docker::new(&DockerConfig { container: Some(name.clone()), ..DockerConfig::default() });
+    let sandbox = driver.create(&spec, &SECRET, &StandIns(Manner::Fails), &quiet).await.unwrap();
     let error = driver.dial(&sandbox, PATIENCE).await.err().unwrap();
-    assert!(
-        error.message.contains("ended at once with exit code 3"),
-        "{error}"
-    );
+    assert!(error.message.contains("ended at once with exit code 3"), "{error}");
     driver.remove(&sandbox).await.unwrap();
     assert_eq!(driver.state(&sandbox).await.unwrap(), SandboxState::Gone);
 }
@@ -601,20 +444,9 @@ async fn a_named_container_must_be_there_and_run() {
     engine_or_skip!();
     let name = format!("skync-test-{}", crate::driver::stand_in::session_id());
     let _cleanup = Cleanup(name.clone());
-    docker(&[
-        "create",
-        "--network=none",
-        "--name",
-        &name,
-        ALPINE_LIKE,
-        "sleep",
-        "60",
-    ]);
+    docker(&["create", "--network=none", "--name", &name, ALPINE_LIKE, "sleep", "60"]);
     let with = |name: &str| {
-        Docker::new(&DockerConfig {
-            container: Some(name.into()),
-            ..DockerConfig::default()
-        })
+        Docker::new(&DockerConfig { container: Some(name.into()), ..DockerConfig::default() })
     };
     let stopped = with(&name).validate().await;
     assert_eq!(stopped.len(), 1, "{stopped:#?}");
@@ -634,20 +466,11 @@ async fn validation_names_everything_that_cannot_work_on_this_engine() {
         network: Some("nosuchnetwork".into()),
         ..DockerConfig::default()
     });
-    let kinds: Vec<ErrorKind> = driver
-        .validate()
-        .await
-        .iter()
-        .map(|problem| problem.kind)
-        .collect();
+    let kinds: Vec<ErrorKind> =
+        driver.validate().await.iter().map(|problem| problem.kind).collect();
     assert_eq!(
         kinds,
-        [
-            ErrorKind::Invalid,
-            ErrorKind::Invalid,
-            ErrorKind::NotFound,
-            ErrorKind::NotFound
-        ]
+        [ErrorKind::Invalid, ErrorKind::Invalid, ErrorKind::NotFound, ErrorKind::NotFound]
     );
     assert!(Docker::new(&config(SPECKIT)).validate().await.is_empty());
 }
@@ -661,9 +484,5 @@ async fn no_engine_is_one_clear_problem() {
     let problems = driver.validate().await;
     assert_eq!(problems.len(), 1);
     assert_eq!(problems[0].kind, ErrorKind::Unreachable);
-    assert!(
-        problems[0]
-            .message
-            .contains("`/nosuch/docker.sock` (from the profile's `host`)")
-    );
+    assert!(problems[0].message.contains("`/nosuch/docker.sock` (from the profile's `host`)"));
 }

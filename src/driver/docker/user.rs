@@ -46,18 +46,12 @@ impl<'a> UserName<'a> {
             None => (text, None),
         };
         if text.is_empty() {
-            return Ok(Self {
-                user: Who::Number(0),
-                group: None,
-            });
+            return Ok(Self { user: Who::Number(0), group: None });
         }
         let parsed = who(user).map(|user| (user, group.map(who)));
         match parsed {
             Some((user, None)) => Ok(Self { user, group: None }),
-            Some((user, Some(Some(group)))) => Ok(Self {
-                user,
-                group: Some(group),
-            }),
+            Some((user, Some(Some(group)))) => Ok(Self { user, group: Some(group) }),
             Some((_, Some(None))) | None => {
                 let message = format!("`{}` is no user", printable(text));
                 Err(DriverError::new(ErrorKind::Invalid, message)
@@ -102,11 +96,7 @@ fn who(text: &str) -> Option<Who<'_>> {
     }
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         // The engine refuses what a signed number cannot hold.
-        return text
-            .parse::<u32>()
-            .ok()
-            .filter(|id| *id <= i32::MAX as u32)
-            .map(Who::Number);
+        return text.parse::<u32>().ok().filter(|id| *id <= i32::MAX as u32).map(Who::Number);
     }
     let odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ':' | '/');
     (!text.contains(odd)).then_some(Who::Name(text))
@@ -117,10 +107,7 @@ fn lines(file: &str) -> impl Iterator<Item = Vec<&str>> {
 }
 
 fn missing(what: &str, name: &str, file: &str) -> DriverError {
-    let message = format!(
-        "the {what} `{}` is not in the container's {file}",
-        printable(name)
-    );
+    let message = format!("the {what} `{}` is not in the container's {file}", printable(name));
     DriverError::new(ErrorKind::Invalid, message)
         .hint("set `user` in the profile to a name that is there, or to `uid:gid`")
 }
@@ -134,16 +121,11 @@ pub(super) async fn ids(engine: &Engine, container: &str, user: &str) -> Result<
     match (&name.user, &name.group) {
         (Who::Number(0), None) => return Ok(Ids::ROOT),
         (Who::Number(uid), Some(Who::Number(gid))) => {
-            return Ok(Ids {
-                uid: *uid,
-                gid: *gid,
-            });
+            return Ok(Ids { uid: *uid, gid: *gid });
         }
         _ => {}
     }
-    let passwd = archive::read_text(engine, container, "/etc/passwd")
-        .await?
-        .unwrap_or_default();
+    let passwd = archive::read_text(engine, container, "/etc/passwd").await?.unwrap_or_default();
     let group = match &name.group {
         Some(Who::Name(_)) => archive::read_text(engine, container, "/etc/group").await?,
         _ => None,

@@ -78,24 +78,9 @@ pub(super) fn offline(config: &DockerConfig) -> Vec<DriverError> {
             );
         }
     }
-    problems.extend(
-        config
-            .user
-            .as_deref()
-            .and_then(|user| UserName::parse(user).err()),
-    );
-    problems.extend(
-        config
-            .image
-            .as_deref()
-            .and_then(|image| ImageName::parse(image).err()),
-    );
-    problems.extend(
-        config
-            .container
-            .as_deref()
-            .and_then(|name| running::check_name(name).err()),
-    );
+    problems.extend(config.user.as_deref().and_then(|user| UserName::parse(user).err()));
+    problems.extend(config.image.as_deref().and_then(|image| ImageName::parse(image).err()));
+    problems.extend(config.container.as_deref().and_then(|name| running::check_name(name).err()));
     problems
 }
 
@@ -120,10 +105,7 @@ pub(super) async fn online(engine: &Engine, config: &DockerConfig) -> Vec<Driver
     if let Some(image) = config.image.as_deref() {
         problems.extend(check_image(engine, image).await.err());
     }
-    if let Some(name) = config
-        .container
-        .as_deref()
-        .filter(|name| running::check_name(name).is_ok())
+    if let Some(name) = config.container.as_deref().filter(|name| running::check_name(name).is_ok())
     {
         problems.extend(running::running(engine, name).await.err());
     } else if let Some(network) = config.network.as_deref() {
@@ -135,9 +117,7 @@ pub(super) async fn online(engine: &Engine, config: &DockerConfig) -> Vec<Driver
 fn limits(config: &DockerConfig, info: &SystemInfo) -> Vec<DriverError> {
     let mut problems = Vec::new();
     let known = |value: Option<i64>| {
-        value
-            .and_then(|value| u64::try_from(value).ok())
-            .filter(|value| *value > 0)
+        value.and_then(|value| u64::try_from(value).ok()).filter(|value| *value > 0)
     };
     if let (Some(memory), Some(total)) = (config.memory, known(info.mem_total))
         && memory > total
@@ -184,14 +164,9 @@ async fn check_network(engine: &Engine, network: &str) -> Result<(), DriverError
     if let Some(container) = network.strip_prefix("container:") {
         return running::running(engine, container).await.map(|_| ());
     }
-    let plain = network
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    let plain = network.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
     if plain && !network.starts_with('.') {
-        match engine
-            .try_call(engine.api.inspect_network(network, None))
-            .await
-        {
+        match engine.try_call(engine.api.inspect_network(network, None)).await {
             Ok(_) => return Ok(()),
             Err(error) if status(&error) == Some(404) => {}
             Err(error) => {
@@ -199,14 +174,8 @@ async fn check_network(engine: &Engine, network: &str) -> Result<(), DriverError
             }
         }
     }
-    let listed = engine
-        .try_call(engine.api.list_networks(None))
-        .await
-        .unwrap_or_default();
-    let names: Vec<String> = listed
-        .into_iter()
-        .filter_map(|network| network.name)
-        .collect();
+    let listed = engine.try_call(engine.api.list_networks(None)).await.unwrap_or_default();
+    let names: Vec<String> = listed.into_iter().filter_map(|network| network.name).collect();
     let message = format!("there is no network `{}`", printable(network));
     let mut error = DriverError::new(ErrorKind::NotFound, message);
     let near = nearest(network, names.iter().map(String::as_str));
@@ -234,30 +203,19 @@ mod tests {
         };
         let problems = offline(&config);
         assert_eq!(problems.len(), 11, "{problems:#?}");
-        assert!(
-            problems
-                .iter()
-                .all(|problem| problem.kind == ErrorKind::Invalid)
-        );
+        assert!(problems.iter().all(|problem| problem.kind == ErrorKind::Invalid));
         assert!(problems.iter().all(|problem| !problem.hints.is_empty()));
     }
 
     #[test]
     fn plain_settings_have_no_problem() {
-        let config = DockerConfig {
-            image: Some("python:3.12".into()),
-            ..DockerConfig::default()
-        };
+        let config = DockerConfig { image: Some("python:3.12".into()), ..DockerConfig::default() };
         assert!(offline(&config).is_empty());
     }
 
     #[test]
     fn more_than_the_machine_has_is_a_problem() {
-        let info = SystemInfo {
-            mem_total: Some(1 << 30),
-            ncpu: Some(2),
-            ..SystemInfo::default()
-        };
+        let info = SystemInfo { mem_total: Some(1 << 30), ncpu: Some(2), ..SystemInfo::default() };
         let config = DockerConfig {
             memory: Some(2 << 30),
             milli_cpus: Some(2500),
@@ -268,10 +226,7 @@ mod tests {
             problems[0].message,
             "`memory` is 2048 MiB, and the engine's machine has 1024 MiB"
         );
-        assert_eq!(
-            problems[1].message,
-            "`cpus` is 2.5, and the engine's machine has 2"
-        );
+        assert_eq!(problems[1].message, "`cpus` is 2.5, and the engine's machine has 2");
         assert!(limits(&config, &SystemInfo::default()).is_empty());
     }
 }

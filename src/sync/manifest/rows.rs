@@ -41,11 +41,9 @@ struct Columns<'a> {
 impl<'a> Columns<'a> {
     fn of(entry: &'a Entry) -> Self {
         match entry {
-            Entry::Directory(directory) => Self {
-                kind: DIRECTORY,
-                mode: Some(directory.mode),
-                ..Self::default()
-            },
+            Entry::Directory(directory) => {
+                Self { kind: DIRECTORY, mode: Some(directory.mode), ..Self::default() }
+            }
             Entry::File(file) => Self {
                 kind: FILE,
                 digest: Some(&file.digest.0),
@@ -54,20 +52,13 @@ impl<'a> Columns<'a> {
                 mtime_ns: Some(file.mtime_ns),
                 target: None,
             },
-            Entry::Symlink(target) => Self {
-                kind: SYMLINK,
-                target: Some(target),
-                ..Self::default()
-            },
-            Entry::Untracked => Self {
-                kind: UNTRACKED,
-                ..Self::default()
-            },
-            Entry::Problem(reason) => Self {
-                kind: PROBLEM,
-                target: Some(reason.as_bytes()),
-                ..Self::default()
-            },
+            Entry::Symlink(target) => {
+                Self { kind: SYMLINK, target: Some(target), ..Self::default() }
+            }
+            Entry::Untracked => Self { kind: UNTRACKED, ..Self::default() },
+            Entry::Problem(reason) => {
+                Self { kind: PROBLEM, target: Some(reason.as_bytes()), ..Self::default() }
+            }
         }
     }
 }
@@ -77,51 +68,33 @@ impl<'a> Columns<'a> {
 fn read_entry(row: &Row<'_>, first: usize) -> Result<Entry, ManifestError> {
     let invalid = |what: &str| ManifestError::Invalid(what.to_owned());
     let kind: i64 = row.get(first)?;
-    let digest = row
-        .get_ref(first + 1)?
-        .as_blob_or_null()
-        .map_err(SqlError::from)?;
+    let digest = row.get_ref(first + 1)?.as_blob_or_null().map_err(SqlError::from)?;
     let size: Option<i64> = row.get(first + 2)?;
     let mode: Option<i64> = row.get(first + 3)?;
     let mtime_ns: Option<i64> = row.get(first + 4)?;
-    let target = row
-        .get_ref(first + 5)?
-        .as_blob_or_null()
-        .map_err(SqlError::from)?;
+    let target = row.get_ref(first + 5)?.as_blob_or_null().map_err(SqlError::from)?;
     let mode = || {
         let bits = mode.and_then(|mode| u16::try_from(mode).ok());
-        bits.filter(|bits| *bits <= 0o777)
-            .ok_or_else(|| invalid("permission bits out of range"))
+        bits.filter(|bits| *bits <= 0o777).ok_or_else(|| invalid("permission bits out of range"))
     };
     match kind {
-        DIRECTORY => Ok(Entry::Directory(Directory {
-            mode: mode()?,
-            ..Directory::default()
-        })),
+        DIRECTORY => Ok(Entry::Directory(Directory { mode: mode()?, ..Directory::default() })),
         FILE => Ok(Entry::File(File {
-            digest: digest
-                .and_then(Digest::from_slice)
-                .ok_or_else(|| invalid("a bad digest"))?,
-            size: size
-                .ok_or_else(|| invalid("a file without a size"))?
-                .cast_unsigned(),
+            digest: digest.and_then(Digest::from_slice).ok_or_else(|| invalid("a bad digest"))?,
+            size: size.ok_or_else(|| invalid("a file without a size"))?.cast_unsigned(),
             mode: mode()?,
             mtime_ns: mtime_ns.ok_or_else(|| invalid("a file without a time"))?,
         })),
         SYMLINK => {
             let target = target.filter(|target| !target.is_empty() && !target.contains(&0));
-            Ok(Entry::Symlink(
-                target.ok_or_else(|| invalid("a bad link target"))?.into(),
-            ))
+            Ok(Entry::Symlink(target.ok_or_else(|| invalid("a bad link target"))?.into()))
         }
         UNTRACKED => Ok(Entry::Untracked),
         PROBLEM => {
             let reason = target.ok_or_else(|| invalid("a problem without a reason"))?;
             Ok(Entry::Problem(String::from_utf8_lossy(reason).into_owned()))
         }
-        _ => Err(ManifestError::Invalid(format!(
-            "{kind} is no kind of entry"
-        ))),
+        _ => Err(ManifestError::Invalid(format!("{kind} is no kind of entry"))),
     }
 }
 
@@ -156,9 +129,7 @@ pub(super) fn load_tree(database: &Connection) -> Result<Option<Entry>, Manifest
 fn orphans(families: &Families) -> Result<(), ManifestError> {
     match families.is_empty() {
         true => Ok(()),
-        false => Err(ManifestError::Invalid(
-            "an entry's parent is not a directory".to_owned(),
-        )),
+        false => Err(ManifestError::Invalid("an entry's parent is not a directory".to_owned())),
     }
 }
 
@@ -185,9 +156,7 @@ fn adopt_children(
         adopt_children(&mut child, id, path_bytes, families)?;
         directory.children.push((name, child));
     }
-    directory
-        .children
-        .sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    directory.children.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     Ok(())
 }
 
@@ -256,10 +225,7 @@ pub(super) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     pub(super) fn new(transaction: &'a Transaction<'a>) -> Self {
-        Self {
-            transaction,
-            directories: HashMap::new(),
-        }
+        Self { transaction, directories: HashMap::new() }
     }
 
     pub(super) fn set(

@@ -126,10 +126,7 @@ fn prepare(path: &Path, owner: &Owner) -> Result<Result<Connection, Unusable>, M
     if !is_fresh && application != APPLICATION_ID {
         return unusable("it belongs to another program".to_owned());
     }
-    let Some(steps) = usize::try_from(version)
-        .ok()
-        .and_then(|done| MIGRATIONS.get(done..))
-    else {
+    let Some(steps) = usize::try_from(version).ok().and_then(|done| MIGRATIONS.get(done..)) else {
         return unusable(format!(
             "it has version {version} and this skync knows up to {}",
             MIGRATIONS.len()
@@ -173,15 +170,10 @@ fn migrate(database: &mut Connection, version: i64, steps: &[&str]) -> Result<()
 /// Moves a database and its journal out of the way and says where to.
 ///
 /// The journal goes first: left behind, it would be taken for that of the new database.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the manifest is our own file, not a synced one"
-)]
+#[expect(clippy::disallowed_methods, reason = "the manifest is our own file, not a synced one")]
 pub(super) fn move_aside(path: &Path) -> io::Result<PathBuf> {
     let numbered = |number: u32| with_suffix(path, &format!(".unusable-{number}"));
-    let free = (1..ASIDE_COUNT_MAX)
-        .map(numbered)
-        .find(|aside| !aside.exists());
+    let free = (1..ASIDE_COUNT_MAX).map(numbered).find(|aside| !aside.exists());
     let aside = free.unwrap_or_else(|| numbered(ASIDE_COUNT_MAX));
     for suffix in ["-wal", "-shm", ""] {
         match std::fs::rename(with_suffix(path, suffix), with_suffix(&aside, suffix)) {

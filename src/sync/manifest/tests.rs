@@ -1,7 +1,4 @@
-#![expect(
-    clippy::disallowed_methods,
-    reason = "tests damage manifests of their own"
-)]
+#![expect(clippy::disallowed_methods, reason = "tests damage manifests of their own")]
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -19,9 +16,7 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        Self {
-            directory: tempfile::tempdir().expect("a temporary directory"),
-        }
+        Self { directory: tempfile::tempdir().expect("a temporary directory") }
     }
 
     fn path(&self) -> PathBuf {
@@ -40,13 +35,7 @@ impl Place {
     fn files(&self) -> Vec<String> {
         let found = std::fs::read_dir(self.directory.path().join("state")).expect("the directory");
         let mut names: Vec<_> = found
-            .map(|entry| {
-                entry
-                    .expect("an entry")
-                    .file_name()
-                    .to_string_lossy()
-                    .into_owned()
-            })
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
             .collect();
         names.sort();
         names
@@ -54,17 +43,11 @@ impl Place {
 }
 
 fn owner() -> Owner {
-    Owner {
-        root: "/home/me/project".into(),
-        profile: "dev".to_owned(),
-    }
+    Owner { root: "/home/me/project".into(), profile: "dev".to_owned() }
 }
 
 fn pair(sandbox: &str) -> ReplicaPair {
-    ReplicaPair {
-        host: b"host".to_vec(),
-        sandbox: sandbox.as_bytes().to_vec(),
-    }
+    ReplicaPair { host: b"host".to_vec(), sandbox: sandbox.as_bytes().to_vec() }
 }
 
 fn sample() -> Entry {
@@ -72,21 +55,12 @@ fn sample() -> Entry {
         ("empty", dir([])),
         ("run.sh", script("run")),
         ("secret", file_with_mode("s", 0o600)),
-        (
-            "src",
-            dir([
-                ("a b'\"", file("1")),
-                ("link", link("../x")),
-                ("\u{e4}\n", file("2")),
-            ]),
-        ),
+        ("src", dir([("a b'\"", file("1")), ("link", link("../x")), ("\u{e4}\n", file("2"))])),
     ])
 }
 
 fn load(manifest: &mut Manifest, sandbox: &str) -> LoadedAncestor {
-    manifest
-        .load_ancestor(&pair(sandbox))
-        .expect("the ancestor can be read")
+    manifest.load_ancestor(&pair(sandbox)).expect("the ancestor can be read")
 }
 
 #[test]
@@ -94,30 +68,17 @@ fn an_ancestor_comes_back_as_it_was_saved() {
     let place = Place::new();
     let mut manifest = place.open();
     assert_eq!(load(&mut manifest, "one"), LoadedAncestor::default());
-    manifest
-        .replace_ancestor(&pair("one"), Some(&sample()))
-        .expect("it is saved");
+    manifest.replace_ancestor(&pair("one"), Some(&sample())).expect("it is saved");
     drop(manifest);
     let mut manifest = place.open();
     let loaded = load(&mut manifest, "one");
-    assert_eq!(
-        loaded,
-        LoadedAncestor {
-            root: Some(sample()),
-            problem: None
-        }
-    );
+    assert_eq!(loaded, LoadedAncestor { root: Some(sample()), problem: None });
     // Permissions and times are no part of equality, and they come back too.
-    let secret = loaded
-        .root
-        .as_ref()
-        .and_then(|root| root.find(&path("secret")));
+    let secret = loaded.root.as_ref().and_then(|root| root.find(&path("secret")));
     let secret = secret.and_then(Entry::as_file).expect("a file");
     assert_eq!((secret.mode, secret.mtime_ns), (0o600, 1));
     assert!(manifest.take_notes().is_empty());
-    manifest
-        .replace_ancestor(&pair("one"), None)
-        .expect("it is saved");
+    manifest.replace_ancestor(&pair("one"), None).expect("it is saved");
     assert_eq!(load(&mut manifest, "one").root, None);
 }
 
@@ -125,19 +86,12 @@ fn an_ancestor_comes_back_as_it_was_saved() {
 fn only_the_owner_can_read_the_file() {
     let place = Place::new();
     drop(place.open());
-    let mode = |path: &Path| {
-        std::fs::metadata(path)
-            .expect("it is there")
-            .permissions()
-            .mode()
-            & 0o777
-    };
+    let mode =
+        |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
     assert_eq!(mode(&place.path()), 0o600);
     std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o644)).expect("chmod");
     let mut manifest = place.open();
-    manifest
-        .replace_ancestor(&pair("one"), Some(&sample()))
-        .expect("it is saved");
+    manifest.replace_ancestor(&pair("one"), Some(&sample())).expect("it is saved");
     assert_eq!(mode(&place.path()), 0o600);
     assert_eq!(mode(&place.path().with_extension("db-wal")), 0o600);
 }
@@ -146,19 +100,12 @@ fn only_the_owner_can_read_the_file() {
 fn another_replica_has_no_ancestor() {
     let place = Place::new();
     let mut manifest = place.open();
-    manifest
-        .replace_ancestor(&pair("one"), Some(&sample()))
-        .expect("it is saved");
+    manifest.replace_ancestor(&pair("one"), Some(&sample())).expect("it is saved");
     assert_eq!(load(&mut manifest, "two"), LoadedAncestor::default());
     // Only looking at it changes nothing: the old sandbox may come back.
     assert_eq!(load(&mut manifest, "one").root, Some(sample()));
-    let root = AncestorSet {
-        path: SyncPath::root(),
-        entry: Some(dir([])),
-    };
-    manifest
-        .save_ancestor(&pair("two"), &[root])
-        .expect("it is saved");
+    let root = AncestorSet { path: SyncPath::root(), entry: Some(dir([])) };
+    manifest.save_ancestor(&pair("two"), &[root]).expect("it is saved");
     assert_eq!(load(&mut manifest, "two").root, Some(dir([])));
     assert_eq!(load(&mut manifest, "one"), LoadedAncestor::default());
 }
@@ -167,26 +114,14 @@ fn another_replica_has_no_ancestor() {
 fn a_file_that_is_no_database_is_moved_aside() {
     let place = Place::new();
     drop(place.open());
-    std::fs::write(
-        place.path(),
-        b"not a database, but long enough to look at".repeat(200),
-    )
-    .expect("it is written");
+    std::fs::write(place.path(), b"not a database, but long enough to look at".repeat(200))
+        .expect("it is written");
     let mut manifest = place.open();
     let notes = manifest.take_notes();
     assert_eq!(notes.len(), 1);
-    assert!(
-        notes[0].contains("it is damaged or no database"),
-        "{notes:?}"
-    );
-    assert!(
-        place.files().contains(&"manifest.db.unusable-1".to_owned()),
-        "{:?}",
-        place.files()
-    );
-    manifest
-        .replace_ancestor(&pair("one"), Some(&sample()))
-        .expect("the new one works");
+    assert!(notes[0].contains("it is damaged or no database"), "{notes:?}");
+    assert!(place.files().contains(&"manifest.db.unusable-1".to_owned()), "{:?}", place.files());
+    manifest.replace_ancestor(&pair("one"), Some(&sample())).expect("the new one works");
     assert_eq!(load(&mut manifest, "one").root, Some(sample()));
 }
 
@@ -195,13 +130,8 @@ fn damage_inside_is_found_when_it_is_read() {
     let place = Place::new();
     let mut manifest = place.open();
     let many = dir_of((0..3000).map(|number| (format!("file-{number}"), file("1"))));
-    manifest
-        .replace_ancestor(&pair("one"), Some(&many))
-        .expect("it is saved");
-    manifest
-        .database
-        .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
-        .expect("a checkpoint");
+    manifest.replace_ancestor(&pair("one"), Some(&many)).expect("it is saved");
+    manifest.database.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").expect("a checkpoint");
     drop(manifest);
     let mut bytes = std::fs::read(place.path()).expect("the file");
     let first_page_of_rows = 4096 * 8;
@@ -213,9 +143,7 @@ fn damage_inside_is_found_when_it_is_read() {
     assert_eq!(loaded.root, None);
     assert!(loaded.problem.is_some());
     assert_eq!(manifest.take_notes().len(), 1);
-    manifest
-        .replace_ancestor(&pair("one"), Some(&sample()))
-        .expect("the new one works");
+    manifest.replace_ancestor(&pair("one"), Some(&sample())).expect("the new one works");
     assert_eq!(load(&mut manifest, "one").root, Some(sample()));
 }
 
@@ -224,32 +152,18 @@ fn what_is_not_ours_is_moved_aside() {
     let cases = [
         ("PRAGMA user_version = 99", "it has version 99"),
         ("PRAGMA application_id = 7", "another program"),
-        (
-            "ALTER TABLE entry RENAME COLUMN digest TO other",
-            "tables are not ours",
-        ),
-        (
-            "UPDATE meta SET value = x'2f6574' WHERE key = 'root'",
-            "it belongs to `/et`",
-        ),
+        ("ALTER TABLE entry RENAME COLUMN digest TO other", "tables are not ours"),
+        ("UPDATE meta SET value = x'2f6574' WHERE key = 'root'", "it belongs to `/et`"),
     ];
     for (damage, reason) in cases {
         let place = Place::new();
         let mut manifest = place.open();
-        manifest
-            .replace_ancestor(&pair("one"), Some(&sample()))
-            .expect("it is saved");
+        manifest.replace_ancestor(&pair("one"), Some(&sample())).expect("it is saved");
         drop(manifest);
-        place
-            .raw()
-            .execute_batch(damage)
-            .expect("the damage is done");
+        place.raw().execute_batch(damage).expect("the damage is done");
         let mut manifest = place.open();
         let notes = manifest.take_notes();
-        assert!(
-            notes.len() == 1 && notes[0].contains(reason),
-            "{damage}: {notes:?}"
-        );
+        assert!(notes.len() == 1 && notes[0].contains(reason), "{damage}: {notes:?}");
         assert_eq!(load(&mut manifest, "one"), LoadedAncestor::default());
     }
 }
@@ -262,11 +176,7 @@ fn unusable_manifests_do_not_pile_up() {
         std::fs::write(place.path(), "x".repeat(4096)).expect("it is written");
     }
     drop(place.open());
-    let aside = place
-        .files()
-        .iter()
-        .filter(|name| name.contains("unusable"))
-        .count();
+    let aside = place.files().iter().filter(|name| name.contains("unusable")).count();
     assert_eq!(aside, 5);
 }
 
@@ -294,24 +204,16 @@ fn hostile_rows_make_no_ancestor() {
     for damage in cases {
         let place = Place::new();
         let mut manifest = place.open();
-        manifest
-            .replace_ancestor(&pair("one"), Some(&sample()))
-            .expect("it is saved");
+        manifest.replace_ancestor(&pair("one"), Some(&sample())).expect("it is saved");
         let changed = place.raw().execute(damage, []).expect("the damage is done");
         assert!(changed > 0, "{damage}");
         let loaded = load(&mut manifest, "one");
         assert_eq!(loaded.root, None, "{damage}");
         assert!(loaded.problem.is_some(), "{damage}");
         // Nothing is left of it for later changes to build on.
-        let change = AncestorSet {
-            path: path("src/new"),
-            entry: Some(file("1")),
-        };
+        let change = AncestorSet { path: path("src/new"), entry: Some(file("1")) };
         let refused = manifest.save_ancestor(&pair("one"), &[change]);
-        assert!(
-            matches!(refused, Err(ManifestError::Diverged(_))),
-            "{damage}: {refused:?}"
-        );
+        assert!(matches!(refused, Err(ManifestError::Diverged(_))), "{damage}: {refused:?}");
     }
 }
 
@@ -319,37 +221,22 @@ fn hostile_rows_make_no_ancestor() {
 fn an_ancestor_that_is_not_valid_is_not_saved() {
     let place = Place::new();
     let mut manifest = place.open();
-    manifest
-        .replace_ancestor(&pair("one"), Some(&sample()))
-        .expect("it is saved");
+    manifest.replace_ancestor(&pair("one"), Some(&sample())).expect("it is saved");
     for odd in [special(), unreadable()] {
         let tree = dir([("a", file("1")), ("odd", odd.clone())]);
         let refused = manifest.replace_ancestor(&pair("one"), Some(&tree));
         assert!(matches!(refused, Err(ManifestError::Tree(_))));
         let changes = [
-            AncestorSet {
-                path: path("fine"),
-                entry: Some(file("1")),
-            },
-            AncestorSet {
-                path: path("odd"),
-                entry: Some(odd),
-            },
+            AncestorSet { path: path("fine"), entry: Some(file("1")) },
+            AncestorSet { path: path("odd"), entry: Some(odd) },
         ];
         let refused = manifest.save_ancestor(&pair("one"), &changes);
         assert!(matches!(refused, Err(ManifestError::Invalid(_))));
     }
-    let below_a_file = AncestorSet {
-        path: path("run.sh/x"),
-        entry: Some(file("1")),
-    };
+    let below_a_file = AncestorSet { path: path("run.sh/x"), entry: Some(file("1")) };
     let refused = manifest.save_ancestor(&pair("one"), &[below_a_file]);
     assert!(matches!(refused, Err(ManifestError::Diverged(_))));
-    assert_eq!(
-        load(&mut manifest, "one").root,
-        Some(sample()),
-        "all or nothing"
-    );
+    assert_eq!(load(&mut manifest, "one").root, Some(sample()), "all or nothing");
 }
 
 #[test]
@@ -365,19 +252,12 @@ fn stats_are_kept_changed_and_removed() {
         digest: Digest([7; 32]),
         recorded_ns: 3,
     };
-    manifest
-        .save_stats(&[row("a", 1), row("b/c", u64::MAX), row("d", 1)], &[])
-        .expect("saved");
-    manifest
-        .save_stats(&[row("a", 2)], &[path("d"), path("unknown")])
-        .expect("saved");
+    manifest.save_stats(&[row("a", 1), row("b/c", u64::MAX), row("d", 1)], &[]).expect("saved");
+    manifest.save_stats(&[row("a", 2)], &[path("d"), path("unknown")]).expect("saved");
     drop(manifest);
     place
         .raw()
-        .execute(
-            "INSERT INTO stat SELECT x'2e2e', 1, 1, 1, 1, digest, 1 FROM stat LIMIT 1",
-            [],
-        )
+        .execute("INSERT INTO stat SELECT x'2e2e', 1, 1, 1, 1, digest, 1 FROM stat LIMIT 1", [])
         .expect("a hostile row");
     let mut stats = place.open().load_stats().expect("stats");
     stats.sort_by(|one, other| one.path.cmp(&other.path));
@@ -398,11 +278,7 @@ fn conflicts_are_replaced_as_a_whole() {
     let first = [
         conflict("a", Some(dir([])), ConflictKind::BothChanged),
         conflict("a/b", Some(special()), ConflictKind::Blocked(Side::Host)),
-        conflict(
-            "a-b",
-            Some(unreadable()),
-            ConflictKind::Blocked(Side::Sandbox),
-        ),
+        conflict("a-b", Some(unreadable()), ConflictKind::Blocked(Side::Sandbox)),
     ];
     manifest.set_conflicts(&first).expect("saved");
     assert_eq!(manifest.conflicts().expect("conflicts"), first);
@@ -422,15 +298,10 @@ fn a_first_save_of_many_files_is_fast() {
     };
     let tree = dir_of((0..100).map(directory));
     let start = std::time::Instant::now();
-    manifest
-        .replace_ancestor(&pair("one"), Some(&tree))
-        .expect("it is saved");
+    manifest.replace_ancestor(&pair("one"), Some(&tree)).expect("it is saved");
     let saved = start.elapsed();
     let loaded = load(&mut manifest, "one");
-    println!(
-        "20,101 rows: saved in {saved:?}, loaded in {:?}",
-        start.elapsed() - saved
-    );
+    println!("20,101 rows: saved in {saved:?}, loaded in {:?}", start.elapsed() - saved);
     assert_eq!(loaded.root, Some(tree));
     // Sixty milliseconds is the aim of an optimised build; this is to notice a change of kind.
     assert!(saved.as_secs() < 5, "{saved:?}");
@@ -444,10 +315,8 @@ fn changes() -> impl Strategy<Value = Vec<AncestorSet>> {
         1 => Just(Some(link("t"))),
         2 => Just(None),
     ];
-    let change = (names, entry).prop_map(|(names, entry)| AncestorSet {
-        path: path(&names.join("/")),
-        entry,
-    });
+    let change = (names, entry)
+        .prop_map(|(names, entry)| AncestorSet { path: path(&names.join("/")), entry });
     prop::collection::vec(change, 0..60)
 }
 

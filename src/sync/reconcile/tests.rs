@@ -47,11 +47,7 @@ fn check(
 
 fn lines(plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
-    let changes = [
-        ("host", &plan.host),
-        ("sandbox", &plan.sandbox),
-        ("agreed", &plan.agreed),
-    ];
+    let changes = [("host", &plan.host), ("sandbox", &plan.sandbox), ("agreed", &plan.agreed)];
     for (list, changes) in changes {
         for Change { path, old, new } in changes {
             let (old, new) = (show(old.as_ref()), show(new.as_ref()));
@@ -72,10 +68,7 @@ fn lines(plan: &Plan) -> Vec<String> {
     for note in &plan.notes {
         lines.push(match note.kind {
             NoteKind::ChangeKept { deleted_on } => {
-                format!(
-                    "note: {} was deleted on the {deleted_on}, change kept",
-                    note.path
-                )
+                format!("note: {} was deleted on the {deleted_on}, change kept", note.path)
             }
             NoteKind::HostWon => format!("note: {}: the host won", note.path),
         });

@@ -10,13 +10,7 @@ fn halt_of(
     mode: SyncMode,
 ) -> Option<Halt> {
     let (ancestor, host, sandbox) = (ancestor.as_ref(), host.as_ref(), sandbox.as_ref());
-    check(
-        ancestor,
-        host,
-        sandbox,
-        &reconcile(ancestor, host, sandbox, mode),
-    )
-    .err()
+    check(ancestor, host, sandbox, &reconcile(ancestor, host, sandbox, mode)).err()
 }
 
 fn two_files() -> Option<Entry> {
@@ -33,27 +27,12 @@ fn a_root_that_is_gone_or_emptied_or_no_directory_halts() {
         let halt = halt_of(two_files(), host, sandbox, SyncMode::TwoWaySafe);
         halt.map(|halt| (halt.side, halt.kind))
     };
-    assert_eq!(
-        halt(None, two_files()),
-        Some((Side::Host, HaltKind::RootGone))
-    );
-    assert_eq!(
-        halt(two_files(), None),
-        Some((Side::Sandbox, HaltKind::RootGone))
-    );
+    assert_eq!(halt(None, two_files()), Some((Side::Host, HaltKind::RootGone)));
+    assert_eq!(halt(two_files(), None), Some((Side::Sandbox, HaltKind::RootGone)));
     let emptied = HaltKind::RootEmptied { entries: 2 };
-    assert_eq!(
-        halt(Some(dir([])), two_files()),
-        Some((Side::Host, emptied))
-    );
-    assert_eq!(
-        halt(two_files(), Some(dir([]))),
-        Some((Side::Sandbox, emptied))
-    );
-    assert_eq!(
-        halt(two_files(), Some(husk())),
-        Some((Side::Sandbox, emptied))
-    );
+    assert_eq!(halt(Some(dir([])), two_files()), Some((Side::Host, emptied)));
+    assert_eq!(halt(two_files(), Some(dir([]))), Some((Side::Sandbox, emptied)));
+    assert_eq!(halt(two_files(), Some(husk())), Some((Side::Sandbox, emptied)));
     let kind = HaltKind::RootNotDirectory;
     assert_eq!(halt(Some(file("1")), two_files()), Some((Side::Host, kind)));
     assert_eq!(halt(two_files(), two_files()), None);
@@ -64,120 +43,58 @@ fn a_root_that_is_gone_or_emptied_or_no_directory_halts() {
 fn everyday_work_does_not_halt() {
     let one_file = || Some(dir([("a", file("1"))]));
     let safe = SyncMode::TwoWaySafe;
-    assert_eq!(
-        halt_of(one_file(), one_file(), Some(dir([])), safe),
-        None,
-        "the only file deleted"
-    );
-    assert_eq!(
-        halt_of(None, two_files(), Some(dir([])), safe),
-        None,
-        "the first round"
-    );
-    assert_eq!(
-        halt_of(None, two_files(), None, safe),
-        None,
-        "no root in the sandbox yet"
-    );
-    let filled_again = halt_of(
-        two_files(),
-        two_files(),
-        Some(dir([])),
-        SyncMode::OneWaySafe,
-    );
+    assert_eq!(halt_of(one_file(), one_file(), Some(dir([])), safe), None, "the only file deleted");
+    assert_eq!(halt_of(None, two_files(), Some(dir([])), safe), None, "the first round");
+    assert_eq!(halt_of(None, two_files(), None, safe), None, "no root in the sandbox yet");
+    let filled_again = halt_of(two_files(), two_files(), Some(dir([])), SyncMode::OneWaySafe);
     assert_eq!(filled_again, None);
-    assert_eq!(
-        halt_of(two_files(), Some(dir([])), Some(dir([])), safe),
-        None,
-        "both emptied"
-    );
+    assert_eq!(halt_of(two_files(), Some(dir([])), Some(dir([])), safe), None, "both emptied");
 }
 
 #[test]
 fn a_sandbox_that_would_take_most_of_the_hosts_files_halts() {
     let halt = |all: usize, left: usize| {
         let (host, sandbox) = (files(all, "1"), files(left, "1"));
-        halt_of(
-            Some(host.clone()),
-            Some(host),
-            Some(sandbox),
-            SyncMode::TwoWaySafe,
-        )
+        halt_of(Some(host.clone()), Some(host), Some(sandbox), SyncMode::TwoWaySafe)
     };
-    let lost = |lost, total| {
-        Some(Halt {
-            side: Side::Host,
-            kind: HaltKind::BulkLoss { lost, total },
-        })
-    };
+    let lost =
+        |lost, total| Some(Halt { side: Side::Host, kind: HaltKind::BulkLoss { lost, total } });
     assert_eq!(halt(41, 20), lost(21, 41));
     assert_eq!(halt(42, 21), None, "exactly half");
     assert_eq!(halt(21, 1), None, "twenty files can be looked through");
     let host = files(30, "1");
     let overwritten = Some(files(30, "2"));
     let ancestor = Some(host.clone());
-    let halt = halt_of(
-        ancestor.clone(),
-        Some(host.clone()),
-        overwritten,
-        SyncMode::TwoWaySafe,
-    );
+    let halt = halt_of(ancestor.clone(), Some(host.clone()), overwritten, SyncMode::TwoWaySafe);
     assert_eq!(halt, lost(30, 30));
     let moved = Some(dir([("d", files(30, "1")), ("keep", file("1"))]));
     assert_eq!(
-        halt_of(
-            ancestor.clone(),
-            Some(host.clone()),
-            moved,
-            SyncMode::TwoWaySafe
-        ),
+        halt_of(ancestor.clone(), Some(host.clone()), moved, SyncMode::TwoWaySafe),
         lost(30, 30)
     );
     let executable = Entry::shallow(&crate::sync::trees::script("1"));
     let chmod = dir_of((0..30).map(|number| (format!("{number:03}"), executable.clone())));
-    assert_eq!(
-        halt_of(ancestor, Some(host), Some(chmod), SyncMode::TwoWaySafe),
-        None
-    );
+    assert_eq!(halt_of(ancestor, Some(host), Some(chmod), SyncMode::TwoWaySafe), None);
 }
 
 #[test]
 fn the_host_may_delete_what_it_likes() {
     let (ancestor, host) = (files(100, "1"), files(2, "1"));
     assert_eq!(
-        halt_of(
-            Some(ancestor.clone()),
-            Some(host),
-            Some(ancestor),
-            SyncMode::TwoWaySafe
-        ),
+        halt_of(Some(ancestor.clone()), Some(host), Some(ancestor), SyncMode::TwoWaySafe),
         None
     );
 }
 
 #[test]
 fn a_halt_says_what_happened_and_where() {
-    let kind = HaltKind::BulkLoss {
-        lost: 30,
-        total: 40,
-    };
+    let kind = HaltKind::BulkLoss { lost: 30, total: 40 };
     assert_eq!(
-        Halt {
-            side: Side::Host,
-            kind
-        }
-        .to_string(),
+        Halt { side: Side::Host, kind }.to_string(),
         "the sandbox would delete or overwrite 30 of the 40 files on the host; nothing was changed"
     );
     let kind = HaltKind::RootEmptied { entries: 7 };
-    assert!(
-        Halt {
-            side: Side::Sandbox,
-            kind
-        }
-        .to_string()
-        .contains("held 7 entries before")
-    );
+    assert!(Halt { side: Side::Sandbox, kind }.to_string().contains("held 7 entries before"));
 }
 
 /// Takes collisions out of changes given as `(path, old, new)`, and shows what is left and why.
@@ -187,16 +104,10 @@ fn collide(
 ) -> (Vec<String>, Vec<String>) {
     let changes = changes
         .iter()
-        .map(|(at, old, new)| Change {
-            path: path(at),
-            old: old.clone(),
-            new: new.clone(),
-        })
+        .map(|(at, old, new)| Change { path: path(at), old: old.clone(), new: new.clone() })
         .collect();
     let (kept, problems) = take_out_collisions(Side::Host, changes, Some(&tree), true);
-    let kept = kept
-        .iter()
-        .map(|change| format!("{}: {}", change.path, show(change.new.as_ref())));
+    let kept = kept.iter().map(|change| format!("{}: {}", change.path, show(change.new.as_ref())));
     let problems = problems.iter().map(|problem| problem.path.to_string());
     (kept.collect(), problems.collect())
 }
@@ -206,10 +117,7 @@ fn a_new_name_that_meets_an_old_one_is_taken_out() {
     let tree = || dir([("Readme", file("1")), ("d", dir([("Ä", file("1"))]))]);
     let new = || Some(file("2"));
     let (kept, problems) = collide(&[("README", None, new()), ("other", None, new())], tree());
-    assert_eq!(
-        (kept, problems),
-        (vec!["other: 2".to_owned()], vec!["README".to_owned()])
-    );
+    assert_eq!((kept, problems), (vec!["other: 2".to_owned()], vec!["README".to_owned()]));
     let (kept, problems) = collide(&[("d/ä", None, new())], tree());
     assert_eq!((kept, problems), (vec![], vec!["d/ä".to_owned()]));
     let (kept, problems) = collide(&[("Readme", Some(file("1")), new())], tree());
@@ -218,10 +126,7 @@ fn a_new_name_that_meets_an_old_one_is_taken_out() {
 
 #[test]
 fn a_name_that_goes_makes_room_for_its_twin() {
-    let changes = [
-        ("README", None, Some(file("1"))),
-        ("Readme", Some(file("1")), None),
-    ];
+    let changes = [("README", None, Some(file("1"))), ("Readme", Some(file("1")), None)];
     let (kept, problems) = collide(&changes, dir([("Readme", file("1"))]));
     assert_eq!(kept, ["README: 1", "Readme: nothing"]);
     assert!(problems.is_empty());
@@ -231,15 +136,9 @@ fn a_name_that_goes_makes_room_for_its_twin() {
 fn two_new_twins_are_both_taken_out() {
     let new = || Some(file("1"));
     let (kept, problems) = collide(&[("A", None, new()), ("a", None, new())], dir([]));
-    assert_eq!(
-        (kept, problems),
-        (vec![], vec!["A".to_owned(), "a".to_owned()])
-    );
-    let nested = dir([
-        ("X", file("1")),
-        ("x", file("2")),
-        ("y", dir([("B", file("1")), ("b", file("2"))])),
-    ]);
+    assert_eq!((kept, problems), (vec![], vec!["A".to_owned(), "a".to_owned()]));
+    let nested =
+        dir([("X", file("1")), ("x", file("2")), ("y", dir([("B", file("1")), ("b", file("2"))]))]);
     let (kept, problems) = collide(&[("n", None, Some(nested))], dir([]));
     assert_eq!(kept, ["n: {y: {}}"]);
     assert_eq!(problems, ["n/X", "n/x", "n/y/B", "n/y/b"]);
@@ -247,11 +146,7 @@ fn two_new_twins_are_both_taken_out() {
 
 #[test]
 fn a_disk_that_tells_cases_apart_has_no_collisions() {
-    let change = |at| Change {
-        path: path(at),
-        old: None,
-        new: Some(file("1")),
-    };
+    let change = |at| Change { path: path(at), old: None, new: Some(file("1")) };
     let changes = vec![change("A"), change("a")];
     let (kept, problems) = take_out_collisions(Side::Sandbox, changes.clone(), None, false);
     assert_eq!((kept, problems), (changes, vec![]));

@@ -24,24 +24,15 @@ pub(super) struct NaivePlan {
 type Tree = Option<Entry>;
 
 fn children(tree: &Tree) -> Vec<(Name, Entry)> {
-    tree.as_ref()
-        .and_then(Entry::as_directory)
-        .map_or_else(Vec::new, |d| d.children.clone())
+    tree.as_ref().and_then(Entry::as_directory).map_or_else(Vec::new, |d| d.children.clone())
 }
 
 fn child(tree: &Tree, name: &Name) -> Tree {
-    tree.as_ref()?
-        .as_directory()?
-        .child(name.as_bytes())
-        .cloned()
+    tree.as_ref()?.as_directory()?.child(name.as_bytes()).cloned()
 }
 
 fn directory(children: Vec<(Name, Entry)>) -> Entry {
-    Entry::Directory(Directory {
-        mode: 0o755,
-        only_excluded: false,
-        children,
-    })
+    Entry::Directory(Directory { mode: 0o755, only_excluded: false, children })
 }
 
 fn is_dir(tree: &Tree) -> bool {
@@ -61,10 +52,7 @@ fn clean(tree: &Tree) -> Tree {
                 .iter()
                 .filter_map(|(n, c)| Some((n.clone(), clean(&Some(c.clone()))?)))
                 .collect();
-            let unread = d
-                .children
-                .iter()
-                .any(|(_, c)| matches!(c, Entry::Problem(_)));
+            let unread = d.children.iter().any(|(_, c)| matches!(c, Entry::Problem(_)));
             let truly_empty = d.children.is_empty() && !d.only_excluded;
             (!kept.is_empty() || unread || truly_empty).then(|| directory(kept))
         }
@@ -111,11 +99,7 @@ fn diff(base: &Tree, target: &Tree) -> Vec<bool> {
 }
 
 fn union(trees: &[&Tree]) -> BTreeSet<Name> {
-    trees
-        .iter()
-        .flat_map(|tree| children(tree))
-        .map(|(name, _)| name)
-        .collect()
+    trees.iter().flat_map(|tree| children(tree)).map(|(name, _)| name).collect()
 }
 
 /// True if writing here would destroy what is not synchronised.
@@ -140,19 +124,9 @@ impl NaivePlan {
         }
         let same = matches!((h, s), (Some(h), Some(s)) if h.shallow_eq(s));
         if same {
-            let a = if is_dir(a) && is_dir(h) {
-                a.clone()
-            } else {
-                None
-            };
+            let a = if is_dir(a) && is_dir(h) { a.clone() } else { None };
             for n in union(&[&a, h, s]) {
-                self.visit(
-                    &p.join(&n),
-                    &child(&a, &n),
-                    &child(h, &n),
-                    &child(s, &n),
-                    mode,
-                );
+                self.visit(&p.join(&n), &child(&a, &n), &child(h, &n), &child(s, &n), mode);
             }
             return;
         }
@@ -171,8 +145,7 @@ impl NaivePlan {
                 self.conflicts.push((p.clone(), ConflictKind::BothChanged));
             }
             SyncMode::OneWaySafe => {
-                self.conflicts
-                    .push((p.clone(), ConflictKind::SandboxChanged));
+                self.conflicts.push((p.clone(), ConflictKind::SandboxChanged));
             }
             _ if ds.is_empty() => self.write(Side::Sandbox, p, s, h),
             _ if dh.is_empty() => self.write(Side::Host, p, h, s),
@@ -190,13 +163,10 @@ impl NaivePlan {
     fn write(&mut self, side: Side, p: &SyncPath, target: &Tree, source: &Tree) {
         let new = clean(source);
         if new.is_some() && guarded(target) {
-            self.conflicts
-                .push((p.clone(), ConflictKind::Blocked(side)));
+            self.conflicts.push((p.clone(), ConflictKind::Blocked(side)));
             return;
         }
-        let unread = flat(target.as_ref())
-            .values()
-            .any(|e| matches!(e, Entry::Problem(_)));
+        let unread = flat(target.as_ref()).values().any(|e| matches!(e, Entry::Problem(_)));
         if unread && !is_problem(target) {
             for (name, below) in children(target) {
                 self.write(side, &p.join(&name), &Some(below), &None);
@@ -205,11 +175,7 @@ impl NaivePlan {
         }
         let old = clean(target);
         if old.is_some() || new.is_some() {
-            let change = Change {
-                path: p.clone(),
-                old,
-                new,
-            };
+            let change = Change { path: p.clone(), old, new };
             match side {
                 Side::Host => self.host.push(change),
                 Side::Sandbox => self.sandbox.push(change),

@@ -26,9 +26,7 @@ fn own_work(world: &World, side: Side) -> Vec<(SyncPath, Entry)> {
     let known = flat(world.ancestor.root());
     let is_leaf = |entry: &Entry| matches!(entry, Entry::File(_) | Entry::Symlink(_));
     let found = flat(world.scan(side).as_ref()).into_iter();
-    found
-        .filter(|(path, entry)| is_leaf(entry) && known.get(path) != Some(entry))
-        .collect()
+    found.filter(|(path, entry)| is_leaf(entry) && known.get(path) != Some(entry)).collect()
 }
 
 /// Every piece of own work that the mode protects is where it was, however many rounds ago.
@@ -44,13 +42,7 @@ fn assert_own_work_survives(
     for side in protected {
         let left = flat(after.scan(*side).as_ref());
         for (path, entry) in own_work(before, *side) {
-            prop_assert_eq!(
-                left.get(&path),
-                Some(&entry),
-                "{} lost on the {}",
-                path,
-                side
-            );
+            prop_assert_eq!(left.get(&path), Some(&entry), "{} lost on the {}", path, side);
         }
     }
     Ok(())
@@ -58,12 +50,8 @@ fn assert_own_work_survives(
 
 fn digests(world: &World) -> BTreeSet<Digest> {
     let trees = [world.scan(Side::Host), world.scan(Side::Sandbox)];
-    let entries = trees
-        .iter()
-        .flat_map(|tree| flat(tree.as_ref()).into_values());
-    entries
-        .filter_map(|entry| entry.as_file().map(|file| file.digest))
-        .collect()
+    let entries = trees.iter().flat_map(|tree| flat(tree.as_ref()).into_values());
+    entries.filter_map(|entry| entry.as_file().map(|file| file.digest)).collect()
 }
 
 /// Everything on a disk that is never synchronised, and the directories that hold it.
@@ -74,10 +62,7 @@ fn untouchable(world: &World, side: Side) -> Vec<SyncPath> {
         Entry::File(_) | Entry::Symlink(_) => false,
     };
     let found = flat(world.scan(side).as_ref()).into_iter();
-    found
-        .filter(|(_, entry)| untouchable(entry))
-        .map(|(path, _)| path)
-        .collect()
+    found.filter(|(_, entry)| untouchable(entry)).map(|(path, _)| path).collect()
 }
 
 /// Both sides hold the same wherever nothing is in the way.
@@ -93,19 +78,10 @@ fn assert_converged(
     }
     match (host, sandbox) {
         (Some(Entry::Directory(one)), Some(Entry::Directory(other))) => {
-            let names = one
-                .children
-                .iter()
-                .chain(&other.children)
-                .map(|(name, _)| name);
+            let names = one.children.iter().chain(&other.children).map(|(name, _)| name);
             for name in names.collect::<BTreeSet<_>>() {
                 let bytes = name.as_bytes();
-                assert_converged(
-                    &path.join(name),
-                    one.child(bytes),
-                    other.child(bytes),
-                    excused,
-                )?;
+                assert_converged(&path.join(name), one.child(bytes), other.child(bytes), excused)?;
             }
             Ok(())
         }
@@ -113,31 +89,21 @@ fn assert_converged(
         (one, Some(left)) | (Some(left), one) if is_absent(one) && holds_problem(left) => Ok(()),
         (one, other) if is_absent(one) && is_absent(other) => Ok(()),
         (Some(one), Some(other)) if one.shallow_eq(other) => Ok(()),
-        (one, other) => Err(TestCaseError::fail(format!(
-            "`{path}` differs: {one:?} and {other:?}"
-        ))),
+        (one, other) => {
+            Err(TestCaseError::fail(format!("`{path}` differs: {one:?} and {other:?}")))
+        }
     }
 }
 
 fn swapped(world: &World) -> World {
-    let World {
-        ancestor,
-        host,
-        sandbox,
-    } = world.clone();
-    World {
-        ancestor,
-        host: sandbox,
-        sandbox: host,
-    }
+    let World { ancestor, host, sandbox } = world.clone();
+    World { ancestor, host: sandbox, sandbox: host }
 }
 
 fn removals(plan: &Plan) -> BTreeSet<(Side, SyncPath)> {
     let of = |side| {
         let steps = flatten(plan.changes(side)).into_iter();
-        steps
-            .filter(|step| step.new.is_none())
-            .map(move |step| (side, step.path))
+        steps.filter(|step| step.new.is_none()).map(move |step| (side, step.path))
     };
     of(Side::Host).chain(of(Side::Sandbox)).collect()
 }

@@ -6,54 +6,12 @@ use super::*;
 fn a_change_of_one_side_goes_to_the_other() {
     let (one, two) = (|| Some(file("1")), || Some(file("2")));
     check("nothing changed", ALL, one(), one(), one(), &[]);
-    check(
-        "the host edits",
-        ALL,
-        one(),
-        two(),
-        one(),
-        &["sandbox: p: 1 -> 2"],
-    );
-    check(
-        "the host creates",
-        ALL,
-        None,
-        one(),
-        None,
-        &["sandbox: p: nothing -> 1"],
-    );
-    check(
-        "the host deletes",
-        ALL,
-        one(),
-        None,
-        one(),
-        &["sandbox: p: 1 -> nothing"],
-    );
-    check(
-        "the sandbox edits",
-        TWO_WAY,
-        one(),
-        one(),
-        two(),
-        &["host: p: 1 -> 2"],
-    );
-    check(
-        "the sandbox creates",
-        TWO_WAY,
-        None,
-        None,
-        one(),
-        &["host: p: nothing -> 1"],
-    );
-    check(
-        "the sandbox deletes",
-        TWO_WAY,
-        one(),
-        one(),
-        None,
-        &["host: p: 1 -> nothing"],
-    );
+    check("the host edits", ALL, one(), two(), one(), &["sandbox: p: 1 -> 2"]);
+    check("the host creates", ALL, None, one(), None, &["sandbox: p: nothing -> 1"]);
+    check("the host deletes", ALL, one(), None, one(), &["sandbox: p: 1 -> nothing"]);
+    check("the sandbox edits", TWO_WAY, one(), one(), two(), &["host: p: 1 -> 2"]);
+    check("the sandbox creates", TWO_WAY, None, None, one(), &["host: p: nothing -> 1"]);
+    check("the sandbox deletes", TWO_WAY, one(), one(), None, &["host: p: 1 -> nothing"]);
     check(
         "the host makes it executable",
         ALL,
@@ -63,23 +21,9 @@ fn a_change_of_one_side_goes_to_the_other() {
         &["sandbox: p: 1 -> 1*"],
     );
     let private = || Some(file_with_mode("1", 0o600));
-    check(
-        "the sandbox makes it private",
-        TWO_WAY,
-        one(),
-        one(),
-        private(),
-        &["host: p: 1 -> 1"],
-    );
+    check("the sandbox makes it private", TWO_WAY, one(), one(), private(), &["host: p: 1 -> 1"]);
     let other_umask = Some(file_with_mode("1", 0o664));
-    check(
-        "another umask is no change",
-        ALL,
-        one(),
-        other_umask,
-        one(),
-        &[],
-    );
+    check("another umask is no change", ALL, one(), other_umask, one(), &[]);
     check(
         "a link changes",
         ALL,
@@ -101,39 +45,11 @@ fn a_change_of_one_side_goes_to_the_other() {
 #[test]
 fn one_way_modes_never_change_the_host() {
     let (one, two) = (|| Some(file("1")), || Some(file("2")));
-    check(
-        "sandbox edits",
-        ONE_WAY_SAFE,
-        one(),
-        one(),
-        two(),
-        &["conflict: p: sandbox changed"],
-    );
-    check(
-        "sandbox edits",
-        REPLICA,
-        one(),
-        one(),
-        two(),
-        &["sandbox: p: 2 -> 1"],
-    );
+    check("sandbox edits", ONE_WAY_SAFE, one(), one(), two(), &["conflict: p: sandbox changed"]);
+    check("sandbox edits", REPLICA, one(), one(), two(), &["sandbox: p: 2 -> 1"]);
     check("sandbox creates", ONE_WAY_SAFE, None, None, one(), &[]);
-    check(
-        "sandbox creates",
-        REPLICA,
-        None,
-        None,
-        one(),
-        &["sandbox: p: 1 -> nothing"],
-    );
-    check(
-        "sandbox deletes",
-        ONE_WAY,
-        one(),
-        one(),
-        None,
-        &["sandbox: p: nothing -> 1"],
-    );
+    check("sandbox creates", REPLICA, None, None, one(), &["sandbox: p: 1 -> nothing"]);
+    check("sandbox deletes", ONE_WAY, one(), one(), None, &["sandbox: p: nothing -> 1"]);
     check(
         "host deletes what the sandbox edited",
         ONE_WAY_SAFE,
@@ -150,10 +66,7 @@ fn one_way_modes_never_change_the_host() {
         two(),
         &["sandbox: p: 2 -> nothing"],
     );
-    let (old, added) = (
-        dir([("a", file("1"))]),
-        dir([("a", file("1")), ("b", file("2"))]),
-    );
+    let (old, added) = (dir([("a", file("1"))]), dir([("a", file("1")), ("b", file("2"))]));
     check(
         "host deletes a directory the sandbox added to",
         ONE_WAY_SAFE,
@@ -167,30 +80,9 @@ fn one_way_modes_never_change_the_host() {
 #[test]
 fn the_same_change_on_both_sides_is_no_conflict() {
     let (one, two) = (|| Some(file("1")), || Some(file("2")));
-    check(
-        "both create the same",
-        ALL,
-        None,
-        one(),
-        one(),
-        &["agreed: p: nothing -> 1"],
-    );
-    check(
-        "both edit the same",
-        ALL,
-        one(),
-        two(),
-        two(),
-        &["agreed: p: 1 -> 2"],
-    );
-    check(
-        "both delete",
-        ALL,
-        one(),
-        None,
-        None,
-        &["agreed: p: 1 -> nothing"],
-    );
+    check("both create the same", ALL, None, one(), one(), &["agreed: p: nothing -> 1"]);
+    check("both edit the same", ALL, one(), two(), two(), &["agreed: p: 1 -> 2"]);
+    check("both delete", ALL, one(), None, None, &["agreed: p: 1 -> nothing"]);
     let tree = || Some(dir([("a", file("1"))]));
     check(
         "both create a directory",
@@ -208,14 +100,7 @@ fn the_same_change_on_both_sides_is_no_conflict() {
         tree(),
         &["agreed: p: 1 -> {}", "agreed: p/a: nothing -> 1"],
     );
-    check(
-        "both replace a directory by a file",
-        ALL,
-        tree(),
-        one(),
-        one(),
-        &["agreed: p: {} -> 1"],
-    );
+    check("both replace a directory by a file", ALL, tree(), one(), one(), &["agreed: p: {} -> 1"]);
 }
 
 #[test]
@@ -226,37 +111,14 @@ fn different_changes_on_both_sides_are_a_conflict() {
         ("both create", None, files("2"), files("3")),
         ("edit and chmod", files("3"), files("2"), Some(script("3"))),
         ("file and link", None, files("2"), Some(link("x"))),
-        (
-            "file and directory",
-            None,
-            files("2"),
-            Some(dir([("a", file("3"))])),
-        ),
+        ("file and directory", None, files("2"), Some(dir([("a", file("3"))]))),
     ];
     for (description, ancestor, host, sandbox) in cases {
         let conflict = &["conflict: p: both changed"];
-        check(
-            description,
-            SAFE,
-            ancestor.clone(),
-            host.clone(),
-            sandbox.clone(),
-            conflict,
-        );
-        let write = format!(
-            "sandbox: p: {} -> {}",
-            show(sandbox.as_ref()),
-            show(host.as_ref())
-        );
+        check(description, SAFE, ancestor.clone(), host.clone(), sandbox.clone(), conflict);
+        let write = format!("sandbox: p: {} -> {}", show(sandbox.as_ref()), show(host.as_ref()));
         let won = &[write.as_str(), "note: p: the host won"];
-        check(
-            description,
-            RESOLVED,
-            ancestor.clone(),
-            host.clone(),
-            sandbox.clone(),
-            won,
-        );
+        check(description, RESOLVED, ancestor.clone(), host.clone(), sandbox.clone(), won);
         check(description, REPLICA, ancestor, host, sandbox, &[&write]);
     }
     check(
@@ -278,10 +140,7 @@ fn a_change_beats_a_deletion() {
         one(),
         None,
         two(),
-        &[
-            "host: p: nothing -> 2",
-            "note: p was deleted on the host, change kept",
-        ],
+        &["host: p: nothing -> 2", "note: p was deleted on the host, change kept"],
     );
     check(
         "sandbox deletes, host edits",
@@ -289,10 +148,7 @@ fn a_change_beats_a_deletion() {
         one(),
         two(),
         None,
-        &[
-            "sandbox: p: nothing -> 2",
-            "note: p was deleted on the sandbox, change kept",
-        ],
+        &["sandbox: p: nothing -> 2", "note: p was deleted on the sandbox, change kept"],
     );
     check(
         "one-way brings it back without a word",
@@ -330,14 +186,7 @@ fn a_change_beats_a_deletion() {
 #[test]
 fn another_kind_is_one_change_of_the_whole_subtree() {
     let tree = || Some(dir([("a", file("1"))]));
-    check(
-        "directory to file",
-        ALL,
-        tree(),
-        Some(file("2")),
-        tree(),
-        &["sandbox: p: {a: 1} -> 2"],
-    );
+    check("directory to file", ALL, tree(), Some(file("2")), tree(), &["sandbox: p: {a: 1} -> 2"]);
     check(
         "file to directory",
         ALL,

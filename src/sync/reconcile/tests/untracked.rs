@@ -6,14 +6,7 @@ use super::*;
 fn a_directory_kept_by_excluded_content_neither_comes_back_nor_goes_again() {
     let tree = || Some(dir([("a", file("1"))]));
     check("a husk is nothing new", ALL, None, None, Some(husk()), &[]);
-    check(
-        "a husk of a deleted directory stays",
-        ALL,
-        Some(dir([])),
-        None,
-        Some(husk()),
-        &[],
-    );
+    check("a husk of a deleted directory stays", ALL, Some(dir([])), None, Some(husk()), &[]);
     check(
         "what was in it is forgotten",
         ALL,
@@ -30,14 +23,7 @@ fn a_directory_kept_by_excluded_content_neither_comes_back_nor_goes_again() {
         Some(dir([])),
         &["sandbox: p: {} -> nothing"],
     );
-    check(
-        "an unchanged directory is agreed",
-        ALL,
-        Some(dir([])),
-        Some(dir([])),
-        Some(husk()),
-        &[],
-    );
+    check("an unchanged directory is agreed", ALL, Some(dir([])), Some(dir([])), Some(husk()), &[]);
     check(
         "a husk beside a directory is one",
         ALL,
@@ -54,14 +40,7 @@ fn a_directory_kept_by_excluded_content_neither_comes_back_nor_goes_again() {
         Some(husk()),
         &["host: p/a: 1 -> nothing"],
     );
-    check(
-        "a husk of husks is one",
-        ALL,
-        None,
-        Some(dir([("h", husk())])),
-        None,
-        &[],
-    );
+    check("a husk of husks is one", ALL, None, Some(dir([("h", husk())])), None, &[]);
     check(
         "husks are not copied",
         ALL,
@@ -117,10 +96,7 @@ fn what_is_not_synchronised_is_never_written_over() {
         tree(),
         one(),
         with_unreadable,
-        &[
-            "conflict: p: blocked on the sandbox",
-            "problem: p/u on the sandbox",
-        ],
+        &["conflict: p: blocked on the sandbox", "problem: p/u on the sandbox"],
     );
     check(
         "a new file meets a socket",
@@ -146,14 +122,7 @@ fn what_is_not_synchronised_is_never_written_over() {
         one(),
         &["sandbox: p: 1 -> nothing"],
     );
-    check(
-        "sockets everywhere",
-        ALL,
-        None,
-        Some(special()),
-        Some(special()),
-        &[],
-    );
+    check("sockets everywhere", ALL, None, Some(special()), Some(special()), &[]);
 }
 
 #[test]
@@ -183,10 +152,7 @@ fn nothing_is_planned_at_or_below_what_could_not_be_read() {
         old(),
         None,
         Some(found),
-        &[
-            "sandbox: p/a: 1 -> nothing",
-            "problem: p/d/u on the sandbox",
-        ],
+        &["sandbox: p/a: 1 -> nothing", "problem: p/d/u on the sandbox"],
     );
     let new = dir([("a", file("1")), ("u", unreadable())]);
     check(
@@ -215,11 +181,7 @@ fn without_an_ancestor_nothing_is_deleted() {
     );
     assert_eq!(
         plan(SyncMode::OneWaySafe),
-        [
-            "sandbox: a: nothing -> 1",
-            "agreed: .: nothing -> {}",
-            "conflict: b: both changed",
-        ]
+        ["sandbox: a: nothing -> 1", "agreed: .: nothing -> {}", "conflict: b: both changed",]
     );
     let empty = lines(&reconcile(None, Some(&host), None, SyncMode::TwoWaySafe));
     assert_eq!(empty, ["sandbox: .: nothing -> {a: 1, b: 1}"]);

@@ -32,9 +32,8 @@ pub(super) fn scan(node: &Node) -> Option<Entry> {
         Node::Excluded => None,
         Node::Leaf(entry) => Some(entry.clone()),
         Node::Dir(children) => {
-            let found = children
-                .iter()
-                .filter_map(|(name, child)| Some((name.clone(), scan(child)?)));
+            let found =
+                children.iter().filter_map(|(name, child)| Some((name.clone(), scan(child)?)));
             let Entry::Directory(mut directory) = dir_of(found) else {
                 return None;
             };
@@ -107,10 +106,8 @@ pub(super) fn put_at(disk: &mut Option<Node>, path: &SyncPath, new: Option<Node>
         return;
     };
     let mut at = disk.as_mut();
-    let names: Vec<_> = path
-        .names()
-        .map(|name| String::from_utf8_lossy(name).into_owned())
-        .collect();
+    let names: Vec<_> =
+        path.names().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
     for name in &names[..names.len() - 1] {
         at = match at {
             Some(Node::Dir(children)) => children.get_mut(name),
@@ -158,17 +155,11 @@ impl World {
                     Side::Sandbox => &mut self.sandbox,
                 };
                 let failed = fails.next().unwrap_or(false);
-                let outcome = if failed {
-                    Outcome::Stale
-                } else {
-                    apply(disk, &step)
-                };
+                let outcome = if failed { Outcome::Stale } else { apply(disk, &step) };
                 done.push((step, outcome));
             }
         }
-        let outcomes = done
-            .iter()
-            .map(|(step, outcome)| (step, *outcome == Outcome::Applied));
+        let outcomes = done.iter().map(|(step, outcome)| (step, *outcome == Outcome::Applied));
         self.ancestor.advance(&plan.agreed, outcomes);
         done
     }
@@ -176,11 +167,7 @@ impl World {
     pub(super) fn show(&self) -> String {
         let (host, sandbox) = (self.scan(Side::Host), self.scan(Side::Sandbox));
         let ancestor = show(self.ancestor.root());
-        format!(
-            "{ancestor} | {} | {}",
-            show(host.as_ref()),
-            show(sandbox.as_ref())
-        )
+        format!("{ancestor} | {} | {}", show(host.as_ref()), show(sandbox.as_ref()))
     }
 }
 
@@ -210,11 +197,8 @@ fn names() -> impl Strategy<Value = String> {
 
 /// A directory of at most three levels; with odd content only if asked.
 fn tree(with_odd: bool) -> BoxedStrategy<Node> {
-    let bottom = if with_odd {
-        prop_oneof![5 => leaf(), 1 => odd()].boxed()
-    } else {
-        leaf().boxed()
-    };
+    let bottom =
+        if with_odd { prop_oneof![5 => leaf(), 1 => odd()].boxed() } else { leaf().boxed() };
     bottom
         .prop_recursive(2, 12, 3, move |inner| {
             (btree_map(names(), inner, 0..4), prop::bool::weighted(0.15)).prop_map(
@@ -264,11 +248,7 @@ pub(super) fn worlds() -> impl Strategy<Value = World> {
             }
             disk
         };
-        World {
-            ancestor,
-            host: changed(host_edits),
-            sandbox: changed(sandbox_edits),
-        }
+        World { ancestor, host: changed(host_edits), sandbox: changed(sandbox_edits) }
     })
 }
 
