@@ -1,0 +1,173 @@
+//! Fixtures: a private world for each test, with a project, and the real binary.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The longest that anything in a test may take before it is called stuck.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The image with `specify`, `git`, `python3` and a shell.
+pub const SPECKIT: &str = "skync-test/speckit:1.2.3";
+/// The image with nothing in it.
+pub const EMPTY: &str = "skync-test/empty:1";
+/// The image with musl and busybox.
+pub const ALPINE_LIKE: &str = "skync-test/alpine-like:1";
+
+/// A world of its own: configuration, state, sockets and a project, removed with the value.
+pub struct World {
+    base: tempfile::TempDir,
+    project: PathBuf,
+}
+
+impl World {
+    /// A world with an empty project and no profile: the built-in `directory` is used.
+    pub fn new() -> Self {
+        // Short: a socket's path must fit in 107 bytes.
+        let base = tempfile::Builder::new().prefix("skt").tempdir_in("/tmp").expect("a directory");
+        let path = base.path().canonicalize().expect("a path");
+        for directory in ["c", "s", "r", "home", "project"] {
+            std::fs::create_dir(path.join(directory)).expect("made");
+        }
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(path.join("r"), private).expect("private");
+        Self { project: path.join("project"), base }
+    }
+
+    /// A world whose profile `docker` (image, no network) is used.
+    pub fn with_docker(image: &str) -> Option<Self> {
+        if !docker_is_there() {
+            return None;
+        }
+        let world = Self::new();
+        world.run(&[
+            "profile",
+            "add",
+            "docker",
+            "--driver",
+            "docker",
+            "--image",
+            image,
+            "--network",
+            "none",
+        ]);
+        Some(world)
+    }
+
+    /// The project's directory.
+    pub fn project(&self) -> &Path {
+        &self.project
+    }
+
+    /// A path below this world that is not the project.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.base.path().join(name)
+    }
+
+    /// Writes a file of the project, with the directories above it.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.project.join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+        #[expect(clippy::disallowed_methods, reason = "a test's own files")]
+        std::fs::write(&path, content).expect("written");
+        path
+    }
+
+    /// Reads a file of the project as text.
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.project.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+    }
+
+    /// The command `skync`, in the project and in this world.
+    pub fn skync<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_skync"));
+        command
+            .args(arguments)
+            .current_dir(&self.project)
+            .env_remove("SKYNC_PROFILE")
+            .env("XDG_CONFIG_HOME", self.path("c"))
+            .env("XDG_STATE_HOME", self.path("s"))
+            .env("XDG_RUNTIME_DIR", self.path("r"))
+            .env("HOME", self.path("home"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `skync` to its end.
+    pub fn run(&self, arguments: &[&str]) -> Outcome {
+        Outcome::of(self.skync(arguments).output().expect("skync runs"))
+    }
+
+    /// Runs `skync exec -- …` to its end.
+    pub fn exec(&self, command: &[&str]) -> Outcome {
+        self.run(&[&["exec", "--"], command].concat())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Whatever a failing test left: its session, its sandboxes, its files.
+        let _ = self.run(&["down", "--discard"]);
+        let _ = self.run(&["gc"]);
+    }
+}
+
+/// What a finished command said.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Its exit code; -1 if a signal ended it.
+    pub code: i32,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+impl Outcome {
+    fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Fails the test, with everything that was said, unless the code is this one.
+    #[track_caller]
+    pub fn expect_code(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "\nstdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+}
+
+/// True if an engine answers. If the tests are to fail without one (`SKYNC_REQUIRE`), they do.
+pub fn docker_is_there() -> bool {
+    let quiet =
+        Command::new("docker").arg("info").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let there = quiet.is_ok_and(|status| status.success());
+    let required = std::env::var("SKYNC_REQUIRE").unwrap_or_default();
+    assert!(there || !required.split(',').any(|what| what == "docker"), "no Docker engine answers");
+    if !there {
+        eprintln!("skipped: no Docker engine answers (scripts/test starts one)");
+    }
+    there
+}
+
+/// Ids of the containers, running or not, that were made for this world's project.
+pub fn containers_of(world: &World) -> Vec<String> {
+    let label = format!("label=skync.project={}", world.project().display());
+    let output = Command::new("docker").args(["ps", "-aq", "--filter", &label]).output();
+    let text = output.expect("docker runs").stdout;
+    String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+}
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "still not after {} s: {what}", PATIENCE.as_secs());
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
