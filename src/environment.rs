@@ -6,6 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::error::{CliError, ExitCode};
@@ -82,6 +83,29 @@ fn is_passed(name: &OsStr) -> bool {
         || PASSED_PREFIXES.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()))
 }
 
+/// Variables by which spec-kit is told a directory. One that is not in the project means nothing in
+/// the sandbox: what is written there would be lost, and the exit code would say that all is well.
+const DIRECTORIES: &[&str] = &["SPECIFY_INIT_DIR", "SPECIFY_FEATURE_DIRECTORY"];
+
+/// Checks that no variable sends the command's work outside the project.
+///
+/// # Errors
+/// Names the variable.
+pub fn check_directories(variables: &[Variable], root: &Path) -> Result<(), CliError> {
+    for (name, value) in variables {
+        let path = Path::new(value);
+        let is_ours = DIRECTORIES.iter().any(|directory| name == *directory);
+        if is_ours && path.is_absolute() && !path.starts_with(root) {
+            let (name, path) = (name.to_string_lossy(), path.display());
+            let message =
+                format!("{name} is `{path}`, which is outside the project `{}`", root.display());
+            return Err(CliError::new(ExitCode::NotStarted, message)
+                .hint(format!("unset {name}, or give it a directory of the project")));
+        }
+    }
+    Ok(())
+}
+
 /// What git is told in the sandbox: who the user is, and that the project is to be trusted although
 /// another user may own it there.
 pub fn git_settings(project: &std::path::Path) -> Vec<(String, String)> {
@@ -145,6 +169,17 @@ mod tests {
         assert_eq!(value(&variables, "MISSING"), None);
         assert_eq!(value(&variables, "EMPTY"), Some("".as_ref()));
         assert!(collect(host().into_iter(), &["=x".into()], &[]).is_err());
+    }
+
+    #[test]
+    fn work_is_never_sent_outside_the_project() {
+        let check = |value: &str| {
+            let variables = [("SPECIFY_FEATURE_DIRECTORY".into(), value.into())];
+            check_directories(&variables, Path::new("/p"))
+        };
+        assert!(check("/p/specs/1").is_ok() && check("specs/1").is_ok());
+        let error = check("/other").expect_err("refused");
+        assert!(error.to_string().contains("SPECIFY_FEATURE_DIRECTORY"), "{error}");
     }
 
     #[test]

@@ -53,6 +53,7 @@ fn begin(args: &ExecArgs, project: &Project) -> Result<Begin, CliError> {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     let git = environment::git_settings(&project.root);
     let variables = environment::collect(std::env::vars_os(), &args.env, &git)?;
+    environment::check_directories(&variables, &project.root)?;
     let workdir = args.workdir.clone().unwrap_or_default();
     // An absolute directory of the project is meant as the same place in the sandbox.
     let in_project = workdir.strip_prefix(&project.root).ok();

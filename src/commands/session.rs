@@ -33,6 +33,12 @@ pub fn run(args: &SessionArgs, context: &Context) -> Result<ExitCode, CliError> 
         .enable_all()
         .build()
         .map_err(|error| failed(&error))?;
+    // Half a session serves nobody: after a panic in any task the keeper removes what there is.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
     let places = context.places.clone();
     let served = runtime.block_on(server::serve(places, spec, Arc::from(driver), || word("ready")));
     // Blocking threads may still wait for a link that is gone.

@@ -10,6 +10,9 @@ use crate::session::cleanup;
 use crate::session::journal::Journal;
 use crate::state::Places;
 
+/// A log that has grown larger is started anew with the next session.
+const LOG_BYTES_MAX: u64 = 4 << 20;
+
 /// Runs a session and returns when it has ended and nothing of it is left.
 ///
 /// # Errors
@@ -18,11 +21,11 @@ pub fn keep(places: &Places, spec: &Spec) -> io::Result<()> {
     // No terminal's Ctrl-C, no hang-up of the one it was started from.
     let _ = rustix::process::setsid();
     let directory = places.state_dir().map_err(io::Error::other)?.to_owned();
-    let log = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(directory.join("session.log"))?;
+    let log = directory.join("session.log");
+    if std::fs::metadata(&log).is_ok_and(|found| found.len() > LOG_BYTES_MAX) {
+        crate::state::remove_file(&log).map_err(io::Error::other)?;
+    }
+    let log = OpenOptions::new().append(true).create(true).mode(0o600).open(log)?;
     let mut session = Command::new(std::env::current_exe()?)
         .args(["__session", "--serve"])
         .stdin(Stdio::piped())

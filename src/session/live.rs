@@ -255,7 +255,14 @@ pub fn link_error(error: LinkError) -> CliError {
 
 /// A synchronisation's error, for a person.
 pub fn sync_error(error: SyncError) -> CliError {
-    CliError::new(ExitCode::Failed, "cannot synchronise").because(&error)
+    let shown = CliError::new(ExitCode::Failed, "cannot synchronise").because(&error);
+    match error {
+        // A person decides; until then nothing is lost on either side.
+        SyncError::Halted(_) => shown
+            .hint("if it is meant, do the same on the host, and the two sides agree")
+            .hint("`skync down --discard` gives up what is only in the sandbox"),
+        _ => shown,
+    }
 }
 
 /// An error with a file of ours, for a person.

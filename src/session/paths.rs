@@ -1,8 +1,8 @@
 //! Variables that hold a path of the project, for a sandbox where the project is elsewhere.
 //!
 //! Without this a command would write outside the synchronised tree and say that all is well
-//! (`reference/spec-kit.md` §3.5). Only variables that are known to hold a path are touched; where
-//! the root is the same on both sides, nothing is.
+//! (`reference/spec-kit.md` §3.5). Only a value that as a whole is a path of the project is touched;
+//! where the root is the same on both sides, nothing is.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

@@ -21,7 +21,7 @@ use crate::session::proto::{
     Begin, ControlRequest, ExecEvent, ExecRequest, Exit, Failure, Finished, Input, Output,
 };
 use crate::ui::progress::Progress;
-use crate::ui::{render, visible};
+use crate::ui::{render, say, visible};
 
 /// Bytes of standard input that are read at a time.
 const INPUT_BYTES: usize = 64 << 10;
@@ -29,6 +29,8 @@ const INPUT_BYTES: usize = 64 << 10;
 const PIECES_WAITING_MAX: usize = 4;
 /// A second Ctrl-C within this time stops the command for good.
 const AGAIN: Duration = Duration::from_secs(3);
+/// A step that takes longer is told, also off a terminal.
+const LONG: Duration = Duration::from_secs(2);
 /// A session that is ending takes nobody; the next one is started as soon as it has gone.
 const TRIES_MAX: u32 = 50;
 
@@ -69,10 +71,15 @@ struct Exec<'a> {
     output: mpsc::Sender<Output>,
     writer: Option<std::thread::JoinHandle<()>>,
     started: bool,
+    /// Steps are told as they begin: on a terminal they vanish again, and with `-v` they are wanted.
+    at_once: bool,
     exit: Option<Exit>,
     failure: Option<Failure>,
     /// When Ctrl-C was last pressed, and how often in a row.
     interrupts: (u32, Option<Instant>),
+    /// A step that is told once it has taken long. Off a terminal stderr is the command's own, and
+    /// a script that reads it should not find our talk there without need.
+    pending: Option<(Instant, String)>,
 }
 
 /// What ended the event loop.
@@ -105,9 +112,11 @@ impl<'a> Exec<'a> {
             output,
             writer,
             started: false,
+            at_once: io::stderr().is_terminal() || context.verbose > 0,
             exit: None,
             failure: None,
             interrupts: (0, None),
+            pending: None,
         }
     }
 
@@ -145,6 +154,7 @@ impl<'a> Exec<'a> {
         let (mut usr1, mut usr2) =
             (on(SignalKind::user_defined1())?, on(SignalKind::user_defined2())?);
         loop {
+            let pending = self.pending.as_ref().map(|(at, _)| *at);
             tokio::select! {
                 // Output first, so that what is there is shown before a signal ends it.
                 biased;
@@ -153,6 +163,7 @@ impl<'a> Exec<'a> {
                     Ok(Some(event)) => self.handle(event).await,
                     Ok(None) | Err(_) => return Ok(Over::Lost),
                 },
+                () = until(pending) => self.tell_pending(),
                 _ = int.recv() => if self.interrupt().await { return Ok(Over::Left) },
                 // A workflow pauses cleanly on INT and never on TERM: INT first, then the ladder.
                 _ = term.recv() => self.control(15, true).await,
@@ -168,7 +179,11 @@ impl<'a> Exec<'a> {
         match event {
             Event::Progress(progress) => {
                 if !progress.step.is_empty() {
-                    self.progress.step(&progress.step);
+                    let at = Instant::now() + if self.at_once { Duration::ZERO } else { LONG };
+                    let known = self.pending.as_ref().is_some_and(|(_, s)| *s == progress.step);
+                    if !known {
+                        self.pending = Some((at, progress.step));
+                    }
                 }
                 if progress.total > 0 || progress.done > 0 {
                     let total = (progress.total > 0).then_some(progress.total);
@@ -176,6 +191,7 @@ impl<'a> Exec<'a> {
                 }
             }
             Event::Started(_) => {
+                self.pending = None;
                 self.progress.clear();
                 self.started = true;
                 if let Some(input) = self.input.take() {
@@ -188,8 +204,17 @@ impl<'a> Exec<'a> {
             }
             Event::Exit(exit) => self.exit = Some(exit),
             Event::Failure(failure) => self.failure = Some(failure),
-            Event::Note(text) if self.context.quiet < 2 => self.progress.note(&text),
+            Event::Note(text) if self.context.quiet < 2 => {
+                self.progress.clear();
+                say(&visible(&text));
+            }
             Event::Note(_) | Event::Finished(_) => {}
+        }
+    }
+
+    fn tell_pending(&mut self) {
+        if let Some((_, step)) = self.pending.take() {
+            self.progress.step(&step);
         }
     }
 
@@ -283,6 +308,14 @@ impl<'a> Exec<'a> {
                 Ok(code.max(ExitCode::Failed as u8))
             }
         }
+    }
+}
+
+/// Returns at that time; never, if there is none.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }
 
