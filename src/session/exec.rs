@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use skync_agent::proto::agent_client::AgentClient;
 use skync_agent::proto::{self as agent, StartFailure, StartRequest};
@@ -107,9 +107,12 @@ pub async fn run(
     wishes: watch::Receiver<Wish>,
     events: Events,
 ) {
-    let mut exec = Exec { session: Arc::clone(&session), begin, wishes, events: events.clone() };
+    let clock = Clock::start();
+    let mut exec =
+        Exec { session: Arc::clone(&session), begin, wishes, events: events.clone(), clock };
     let (end, report) = exec.all(requests).await;
     let (kept, ending) = session.leave().await;
+    exec.clock.timings.removal_us = exec.clock.lap();
     let kept = match kept {
         Ok(kept) => kept,
         Err(error) => {
@@ -121,6 +124,7 @@ pub async fn run(
         sync: report.as_ref().map(summary),
         ending: ending.clone(),
         kept: kept.unwrap_or_default(),
+        timings: Some(exec.clock.timings),
     };
     match end {
         End::Ran => events.send(Event::Finished(finished)).await,
@@ -146,12 +150,32 @@ struct Exec {
     begin: Begin,
     wishes: watch::Receiver<Wish>,
     events: Events,
+    clock: Clock,
+}
+
+/// Where the time goes, phase by phase.
+struct Clock {
+    since: Instant,
+    timings: proto::Timings,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { since: Instant::now(), timings: proto::Timings::default() }
+    }
+
+    /// Microseconds since the phase before.
+    fn lap(&mut self) -> u64 {
+        let now = Instant::now();
+        let lap = now - std::mem::replace(&mut self.since, now);
+        u64::try_from(lap.as_micros()).unwrap_or(u64::MAX)
+    }
 }
 
 impl Exec {
     async fn all(&mut self, requests: Streaming<ExecRequest>) -> (End, Option<Report>) {
         let prepared = tokio::select! {
-            prepared = prepare(&self.session, &self.begin, &self.events) => prepared,
+            prepared = prepare(&self.session, &self.begin, &self.events, &mut self.clock) => prepared,
             // Nothing has started: giving up is safe.
             () = given_up(self.wishes.clone()) => Err(interrupted()),
             () = self.events.gone() => Err(interrupted()),
@@ -161,8 +185,11 @@ impl Exec {
             Err(error) => return (End::Failed(error.not_started()), None),
         };
         let end = self.operation(&link, &sandbox, requests).await;
+        self.clock.timings.command_us = self.clock.lap();
         // Results come home whatever the outcome.
-        match sync_out(&self.session, &self.events).await {
+        let out = sync_out(&self.session, &self.events).await;
+        self.clock.timings.sync_out_us = self.clock.lap();
+        match out {
             Ok(out) => (end, Some(merged(report, out))),
             Err(error) => match end {
                 End::Ran => (End::Failed(error), Some(report)),
@@ -280,12 +307,15 @@ async fn prepare(
     session: &Arc<Session>,
     begin: &Begin,
     events: &Events,
+    clock: &mut Clock,
 ) -> Result<(Link, crate::driver::Sandbox, Report), CliError> {
     let tell = events.clone();
     let progress =
         move |progress: Progress| tell.offer(Event::Progress(progress_to_client(progress)));
     session.ensure_live(begin.exclude.clone(), &progress).await?;
+    clock.timings.sandbox_us = clock.lap();
     let (report, link, sandbox) = session.synchronise(Some(events)).await?;
+    clock.timings.sync_in_us = clock.lap();
     if report.no_space[1] {
         let open = report.open[1];
         return Err(CliError::new(

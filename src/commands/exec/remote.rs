@@ -285,6 +285,17 @@ impl<'a> Exec<'a> {
                 sync.files_sent, sync.bytes_sent, sync.files_received, sync.bytes_received
             ));
         }
+        if let Some(timings) = finished.timings.filter(|_| self.context.verbose > 0) {
+            let ms = |us: u64| format!("{}.{} ms", us / 1000, us / 100 % 10);
+            self.context.tell(&format!(
+                "took: sandbox {}, sync in {}, command {}, sync out {}, removal {}",
+                ms(timings.sandbox_us),
+                ms(timings.sync_in_us),
+                ms(timings.command_us),
+                ms(timings.sync_out_us),
+                ms(timings.removal_us)
+            ));
+        }
     }
 
     fn code(&self) -> Result<u8, CliError> {
