@@ -30,7 +30,8 @@ const PIECES_WAITING_MAX: usize = 4;
 /// A second Ctrl-C within this time stops the command for good.
 const AGAIN: Duration = Duration::from_secs(3);
 /// A session that is ending takes nobody; the next one is started as soon as it has gone.
-const TRIES_MAX: u32 = 50;
+/// Cancelled commands have 20 s to end before that.
+const TRIES_MAX: u32 = 1500;
 
 const SIGPIPE: u32 = 13;
 
