@@ -56,8 +56,12 @@ fn words(reply: &StatusReply) -> String {
         "" => "no sandbox yet".to_owned(),
         name => format!("sandbox {name}"),
     };
+    let commands = match reply.operations {
+        1 => "1 command".to_owned(),
+        count => format!("{count} commands"),
+    };
     match reply.kept.as_str() {
-        "" => format!("{sandbox}, {} commands", reply.operations),
-        why => format!("{sandbox}, {} commands; kept: {why}", reply.operations),
+        "" => format!("{sandbox}, {commands}"),
+        why => format!("{sandbox}, {commands}; kept: {why}"),
     }
 }

@@ -214,8 +214,9 @@ impl Driver for Directory {
             return Ok(SandboxState::Gone);
         };
         let agent = place.agent(&record.agent);
-        if !process::runs(&agent)? {
-            let how = self.started(&sandbox.id).and_then(|running| running.ending());
+        let how = self.started(&sandbox.id).and_then(|running| running.ending());
+        // Its supervisors run the same file, and go a moment after it.
+        if how.is_some() || !process::runs(&agent)? {
             let said = process::last_words(&place.log());
             let reason = format!("its agent {}{said}", how.as_deref().unwrap_or("does not run"));
             return Ok(SandboxState::Stopped { reason, out_of_memory: false });

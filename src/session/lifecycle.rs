@@ -10,6 +10,8 @@ pub struct Lifecycle {
     users: u32,
     /// Why the sandbox must stay although nobody uses it.
     kept: Option<String>,
+    /// A signal asked for the end: nobody new, and the last to leave ends it.
+    closed: bool,
     ending: bool,
 }
 
@@ -27,10 +29,11 @@ pub enum Next {
 impl Lifecycle {
     /// A user comes; false if the session ends and cannot take one.
     pub fn join(&mut self) -> bool {
-        if !self.ending {
+        let open = !self.closed && !self.ending;
+        if open {
             self.users += 1;
         }
-        !self.ending
+        open
     }
 
     /// What the last synchronisation left in the sandbox alone.
@@ -48,7 +51,10 @@ impl Lifecycle {
         self.users = self.users.saturating_sub(1);
         match (self.users, &self.kept) {
             (1.., _) => Next::Stay,
-            (0, Some(why)) => Next::Keep(why.clone()),
+            (0, Some(why)) => {
+                self.closed = false;
+                Next::Keep(why.clone())
+            }
             (0, None) => {
                 self.ending = true;
                 Next::End
@@ -62,7 +68,8 @@ impl Lifecycle {
     /// The reason.
     pub fn down(&mut self, discard: bool) -> Result<(), String> {
         match (self.users, &self.kept) {
-            (users @ 1.., _) => Err(format!("{users} commands are running")),
+            (1, _) => Err("a command is running".to_owned()),
+            (users @ 2.., _) => Err(format!("{users} commands are running")),
             (0, Some(why)) if !discard => Err(why.clone()),
             (0, _) => {
                 self.ending = true;
@@ -71,8 +78,25 @@ impl Lifecycle {
         }
     }
 
-    /// A signal says so: no new users.
-    pub fn end(&mut self) {
+    /// A signal wants it to end: no new users. If it is used, or ends already, whoever leaves last
+    /// sees to it.
+    pub fn end(&mut self) -> Next {
+        match (self.users, &self.kept) {
+            (_, _) if self.ending => Next::Stay,
+            (1.., _) => {
+                self.closed = true;
+                Next::Stay
+            }
+            (0, Some(why)) => Next::Keep(why.clone()),
+            (0, None) => {
+                self.ending = true;
+                Next::End
+            }
+        }
+    }
+
+    /// Nothing more is waited for: it ends, whoever uses it.
+    pub fn abandon(&mut self) {
         self.ending = true;
     }
 
@@ -115,6 +139,28 @@ mod tests {
         assert!(life.down(true).is_err());
         life.leave();
         assert_eq!(life.down(true), Ok(()));
+    }
+
+    #[test]
+    fn a_signal_ends_it_with_its_last_user_and_takes_no_other() {
+        let mut life = Lifecycle::default();
+        life.join();
+        assert_eq!(life.end(), Next::Stay);
+        assert!(!life.join());
+        assert_eq!(life.leave(), Next::End);
+        assert_eq!(life.end(), Next::Stay, "who left last sees to it");
+        assert_eq!(Lifecycle::default().end(), Next::End);
+    }
+
+    #[test]
+    fn a_signal_does_not_give_unsynced_changes_up() {
+        let mut life = Lifecycle::default();
+        life.join();
+        life.end();
+        life.synchronised(Some("disk full".into()));
+        assert_eq!(life.leave(), Next::Keep("disk full".into()));
+        assert_eq!(life.end(), Next::Keep("disk full".into()));
+        assert!(life.join(), "the next command can bring them home");
     }
 
     #[test]

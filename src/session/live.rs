@@ -22,6 +22,10 @@ use crate::sync::report::Report;
 /// How long the agent lives without its session (`design.md` §9).
 const LEASE: Duration = Duration::from_secs(45);
 
+/// A link ends a moment before the end of its sandbox can be seen.
+const END_SHOWS: Duration = Duration::from_secs(2);
+const END_LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
 /// The project being read while the sandbox is being made.
 pub type HostTask = tokio::task::JoinHandle<Result<Host, SyncError>>;
 
@@ -142,7 +146,15 @@ impl Maker {
     /// How a sandbox is, in words for a person, now that its link has ended.
     pub async fn autopsy(&self, sandbox: &Sandbox) -> String {
         let name = &sandbox.name;
-        match self.driver.state(sandbox).await {
+        let deadline = tokio::time::Instant::now() + END_SHOWS;
+        let state = loop {
+            let state = self.driver.state(sandbox).await;
+            if !matches!(state, Ok(SandboxState::Running)) || deadline.elapsed() > Duration::ZERO {
+                break state;
+            }
+            tokio::time::sleep(END_LOOK_INTERVAL).await;
+        };
+        match state {
             Ok(SandboxState::Gone) => format!("the sandbox `{name}` was removed from outside"),
             Ok(SandboxState::Stopped { out_of_memory: true, .. }) => {
                 format!("the sandbox `{name}` was stopped: it ran out of memory")

@@ -15,7 +15,7 @@ use skync_agent::serve::{
     FRAME_BYTES_MAX, LINK_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES,
 };
 use tokio::net::{UnixListener, UnixStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -41,6 +41,8 @@ use crate::sync::report::Report;
 const EVENTS_WAITING_MAX: usize = 16;
 /// How long commands have to end when the session is told to.
 const END_PATIENCE: Duration = Duration::from_secs(20);
+/// Between two looks whether they have.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// One project, one profile, at most one sandbox.
 pub struct Session {
@@ -110,10 +112,22 @@ pub async fn serve(
     tokio::select! {
         () = accept(listener, &session) => {}
         () = session.ending.notified() => {}
-        _ = term.recv() => session.end_now().await,
-        _ = int.recv() => session.end_now().await,
+        () = ended_by_signal(&session, &mut term, &mut int) => {}
     }
     Ok(())
+}
+
+/// Returns when a signal has ended the session.
+async fn ended_by_signal(session: &Arc<Session>, term: &mut Signal, int: &mut Signal) {
+    loop {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        if session.end_now().await {
+            return;
+        }
+    }
 }
 
 /// Who makes things: a hash of user and machine, so that labels tell nobody a name.
@@ -310,20 +324,47 @@ impl Session {
     }
 
     /// A signal says so: commands are cancelled, results come home, everything goes.
-    async fn end_now(self: &Arc<Self>) {
-        self.life().end();
-        for wish in self.wishes().values() {
-            wish.send_modify(|wish| wish.cancel = true);
+    ///
+    /// False if it stays: something in the sandbox could not be brought home, and is not given up
+    /// on a signal's word.
+    async fn end_now(&self) -> bool {
+        let kept = self.life().state().1.is_some();
+        if kept && let Err(error) = self.synchronise(None).await {
+            tracing::warn!(%error, "what is only in the sandbox could not be brought home");
         }
-        let deadline = tokio::time::Instant::now() + END_PATIENCE;
-        while self.life().state().0 > 0 && tokio::time::Instant::now() < deadline {
-            tokio::select! {
-                () = self.ending.notified() => return,
-                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+        let next = self.life().end();
+        match next {
+            Next::End => {}
+            Next::Keep(why) => {
+                tracing::warn!(why, "the session stays although a signal asked it to end");
+                return false;
             }
+            Next::Stay => match self.last_user_has_left().await {
+                Some(ended) => return ended,
+                None => self.life().abandon(),
+            },
         }
         if let Err(error) = self.tear_down().await {
             tracing::error!(%error, "something is left for the keeper to remove");
+        }
+        true
+    }
+
+    /// Cancels all commands and waits for the last one to leave, which ends the session once its
+    /// client has heard of it. False if it had to leave the sandbox; nothing if it takes too long.
+    async fn last_user_has_left(&self) -> Option<bool> {
+        for wish in self.wishes().values() {
+            wish.send_modify(|wish| wish.cancel = true);
+        }
+        let kept = async {
+            while !matches!(self.life().state(), (0, Some(_))) {
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            () = self.ending.notified() => Some(true),
+            () = kept => Some(false),
+            () = tokio::time::sleep(END_PATIENCE) => None,
         }
     }
 }

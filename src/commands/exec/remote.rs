@@ -32,7 +32,8 @@ const AGAIN: Duration = Duration::from_secs(3);
 /// A step that takes longer is told, also off a terminal.
 const LONG: Duration = Duration::from_secs(2);
 /// A session that is ending takes nobody; the next one is started as soon as it has gone.
-const TRIES_MAX: u32 = 50;
+/// Cancelled commands have 20 s to end before that.
+const TRIES_MAX: u32 = 1500;
 
 const SIGPIPE: u32 = 13;
 
