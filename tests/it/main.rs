@@ -1,5 +1,6 @@
 //! Every integration test, in one binary: one link, and fixtures that are shared.
 #![expect(unreachable_pub, reason = "fixtures are public to the modules of this binary")]
 
+mod images;
 mod spec_kit;
 mod support;
