@@ -1,4 +1,8 @@
 //! Every integration test, in one binary: one link, and fixtures that are shared.
+#![expect(unreachable_pub, reason = "fixtures are public to the modules of this binary")]
 
 mod cleanup;
+mod images;
+mod operations;
+mod spec_kit;
 mod support;

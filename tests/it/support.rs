@@ -385,4 +385,54 @@ pub(crate) fn signal(name: &str, pids: &[u32]) {
     let mut kill = Command::new("kill");
     kill.arg(format!("-{name}")).args(numbers).stderr(Stdio::null());
     kill.status().expect("kill runs");
+/// What a test compares of one path: kind and mode, owner, and what is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Type and permissions, as `stat` has them.
+    pub mode: u32,
+    /// The user who owns it.
+    pub uid: u32,
+    /// The content's digest; a symbolic link's target; nothing of a directory.
+    pub content: String,
+}
+
+/// Everything below `root`, by its path relative to it.
+pub fn tree(root: &Path) -> std::collections::BTreeMap<PathBuf, Found> {
+    use std::os::unix::fs::MetadataExt;
+    let mut found = std::collections::BTreeMap::new();
+    let mut open = vec![root.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(&directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            let stat = path.symlink_metadata().expect("there");
+            let content = if stat.is_dir() {
+                open.push(path.clone());
+                String::new()
+            } else if stat.is_symlink() {
+                std::fs::read_link(&path).expect("a link").display().to_string()
+            } else {
+                blake3::hash(&std::fs::read(&path).expect("readable")).to_string()
+            };
+            let name = path.strip_prefix(root).expect("below").to_owned();
+            found.insert(name, Found { mode: stat.mode(), uid: stat.uid(), content });
+        }
+    }
+    found
+}
+
+/// Starts a command with these bytes as its standard input, and waits for its end.
+pub fn with_input(command: &mut Command, input: &[u8]) -> Output {
+    use std::io::Write;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    std::thread::scope(|scope| {
+        // A command that does not read all of it breaks the pipe, which is no failure.
+        scope.spawn(move || drop(stdin.write_all(input)));
+        child.wait_with_output().expect("it ends")
+    })
 }
