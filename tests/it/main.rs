@@ -6,3 +6,4 @@ mod images;
 mod operations;
 mod spec_kit;
 mod support;
+mod sync;

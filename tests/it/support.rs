@@ -1,5 +1,8 @@
 //! Fixtures: a private world for each test, with a project, and the real binary.
 
+pub mod held;
+pub mod tree;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -125,7 +128,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn of(output: Output) -> Self {
+    pub fn of(output: Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -385,6 +388,8 @@ pub(crate) fn signal(name: &str, pids: &[u32]) {
     let mut kill = Command::new("kill");
     kill.arg(format!("-{name}")).args(numbers).stderr(Stdio::null());
     kill.status().expect("kill runs");
+}
+
 /// What a test compares of one path: kind and mode, owner, and what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {

@@ -1,0 +1,6 @@
+//! What comes through a synchronisation, both ways: through the real binary.
+
+mod changes;
+mod content;
+mod large;
+mod two_way;
