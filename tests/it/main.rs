@@ -2,5 +2,6 @@
 #![expect(unreachable_pub, reason = "fixtures are public to the modules of this binary")]
 
 mod images;
+mod operations;
 mod spec_kit;
 mod support;
