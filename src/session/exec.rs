@@ -38,7 +38,7 @@ const INPUT_WAITING_MAX: usize = 4;
 /// Paths that are named one by one; the rest is counted.
 const PATHS_SHOWN_MAX: usize = 20;
 
-/// SIGINT: what a client's death means for its command, so that it can end cleanly.
+/// What a client's death, TERM or hang-up mean for its command, so that it can end cleanly.
 const SIGINT: u32 = 2;
 const SIGTERM: u32 = 15;
 
@@ -452,7 +452,10 @@ async fn given_up(mut wishes: watch::Receiver<Wish>) {
 
 async fn obey(client: &mut AgentClient<Channel>, id: &[u8], seen: Wish, wish: Wish) {
     if wish.cancel && !seen.cancel {
-        cancel(client, id, SIGTERM);
+        // TERM and hang-up of the client are told as INT first, so that the command can end
+        // cleanly. A second Ctrl-C has no signal of its own: INT has been tried.
+        let told = wish.count > seen.count;
+        cancel(client, id, if told { SIGINT } else { SIGTERM });
     } else if wish.count > seen.count {
         let request = agent::SignalRequest { id: id.to_vec(), signal: wish.signal };
         if let Err(error) = client.signal(request).await {

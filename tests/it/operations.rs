@@ -99,6 +99,24 @@ impl Drop for Client {
     }
 }
 
+/// Keeps the session and its sandbox of a world, so that what runs meanwhile need not make them.
+struct Kept(Client);
+
+impl Kept {
+    fn start(world: &World) -> Self {
+        let mut client = Client::start(&mut shell(world, "echo up; cat"));
+        assert_eq!(client.line(), "up");
+        Self(client)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        drop(self.0.child.stdin.take());
+        let _ = self.0.child.wait();
+    }
+}
+
 /// What all processes of the commands of this world have in their environment.
 fn mark(world: &World) -> String {
     format!("SKYNC_TEST_MARK={}", world.path("mark").display())
@@ -164,6 +182,7 @@ fn every_argument_arrives_byte_for_byte() {
     let expected: Vec<u8> =
         arguments.iter().flat_map(|one| [one.as_bytes(), b"\0"].concat()).collect();
     for world in worlds() {
+        let _kept = Kept::start(&world);
         // With and without the two dashes that end skync's own options.
         for start in [&["exec", "--", "printf", "%s\\0"][..], &["exec", "printf", "%s\\0"]] {
             let mut all: Vec<OsString> = start.iter().map(OsString::from).collect();
@@ -179,6 +198,7 @@ fn every_argument_arrives_byte_for_byte() {
 #[test]
 fn the_exit_code_is_the_commands_and_128_plus_the_signal() {
     for world in worlds() {
+        let _kept = Kept::start(&world);
         for code in [0, 1, 42, 123, 255] {
             world.exec(&["sh", "-c", &format!("exit {code}")]).expect_code(code);
         }
@@ -201,6 +221,7 @@ fn what_cannot_be_run_has_the_codes_of_a_shell_and_says_why() {
     executable("bare", "echo bare \"$1\"\n");
     std::fs::create_dir(world.project().join("directory")).expect("made");
 
+    let _kept = Kept::start(&world);
     let said = |command: &str, code: i32| {
         let Outcome { stdout, stderr, .. } = world.exec(&[command]).expect_code(code);
         assert_eq!(stdout, "");
@@ -455,23 +476,29 @@ fn the_command_starts_in_the_same_place_of_the_project() {
         std::fs::create_dir_all(&below).expect("made");
         let root = world.project().to_str().expect("text").to_owned();
         let root = root.as_str();
+        let kept = Kept::start(&world);
         let place = |current: &std::path::Path, settings: &[&str]| {
-            let mut command =
-                world.skync([&["-q", "exec"], settings, &["sh", "-c", "pwd"]].concat());
-            let output = command.current_dir(current).output().expect("skync runs");
+            let all = [&["-q", "exec"], settings, &["sh", "-c", "pwd"]].concat();
+            let output = world.skync(all).current_dir(current).output().expect("skync runs");
             assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
             text(&output.stdout).trim_end().to_owned()
         };
-        let home = place(world.project(), &[]);
-        let inside = format!("{home}/a b/ü");
-        assert_eq!(place(world.project(), &["-w", "a b/ü"]), inside);
-        assert_eq!(place(world.project(), &["--workdir", below.to_str().expect("text")]), inside);
-        assert_eq!(place(&below, &["--root", root]), inside);
-        assert_eq!(place(&below, &["--root", root, "-w", ".."]), format!("{home}/a b"));
+        let check = |current, settings: &[&str], expected: &str| {
+            let found = place(current, settings);
+            // On the driver `directory` the project is below a directory of the sandbox's own.
+            assert!(found.ends_with(&format!("/project{expected}")), "{settings:?}: {found}");
+        };
+        check(world.project(), &[], "");
+        check(world.project(), &["-w", "a b/ü"], "/a b/ü");
+        check(world.project(), &["--workdir", below.to_str().expect("text")], "/a b/ü");
+        check(&below, &["--root", root], "/a b/ü");
+        check(&below, &["--root", root, "-w", ".."], "/a b");
         assert_eq!(place(world.project(), &["-w", "/usr"]), "/usr");
-        if !containers_of(&world).is_empty() || home == root {
-            // In a container the project has the path that it has here.
-            assert_eq!(home, root);
+        drop(kept);
+        let (found, in_container) = (place(&below, &[]), world.run(&["profile", "show"]));
+        if in_container.stdout.contains("docker") {
+            // Without a repository the current directory is the project, at the path it has here.
+            assert_eq!(found, below.to_string_lossy());
         }
         let missing = ["exec", "-w", "not/there", "true"];
         let Outcome { stderr, .. } = world.run(&missing).expect_code(125);

@@ -4,9 +4,9 @@
 //! "not found", "not executable", "its interpreter is missing" and "no such directory" are told
 //! apart, with the exit codes that POSIX gives them.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::proto::{StartFailure, StartReply};
@@ -30,7 +30,9 @@ pub fn find(program: &OsStr, path: &OsStr, directory: &Path) -> Result<PathBuf, 
         return check(&file).map(|()| file);
     }
     let mut refused = None;
-    for place in std::env::split_paths(path) {
+    // Nothing is called nothing: joined to a directory of PATH it would be that directory.
+    let places = Some(path).filter(|_| !program.is_empty());
+    for place in places.into_iter().flat_map(std::env::split_paths) {
         let file = directory.join(place).join(program);
         match check(&file) {
             Ok(()) => return Ok(file),
@@ -100,9 +102,9 @@ fn interpreter(file: &Path) -> Option<String> {
     let mut start = [0; 256];
     let count = io::Read::read(&mut std::fs::File::open(file).ok()?, &mut start).ok()?;
     let line = start[..count].strip_prefix(b"#!")?.split(|&b| b == b'\n').next()?;
-    let line = OsString::from_vec(line.trim_ascii().to_vec());
-    let name = line.as_bytes().split(u8::is_ascii_whitespace).next()?;
-    // A carriage return is the most common reason, and invisible: show it.
+    // As the kernel reads it: a carriage return is a part of the name. It is the most common
+    // reason, and invisible: show it.
+    let name = line.trim_ascii_start().split(|byte| b" \t\0".contains(byte)).next()?;
     Some(name.escape_ascii().to_string())
 }
 

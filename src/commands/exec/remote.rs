@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
@@ -70,6 +71,8 @@ struct Exec<'a> {
     /// Standard input goes here once the command has started.
     input: Option<mpsc::Sender<ExecRequest>>,
     output: mpsc::Sender<Output>,
+    /// A piece of output that the writer has no room for: nothing more is read until it has.
+    waiting: Option<Output>,
     writer: Option<std::thread::JoinHandle<()>>,
     started: bool,
     /// Steps are told as they begin: on a terminal they vanish again, and with `-v` they are wanted.
@@ -111,6 +114,7 @@ impl<'a> Exec<'a> {
             progress: Progress::new(context),
             input: Some(input),
             output,
+            waiting: None,
             writer,
             started: false,
             at_once: io::stderr().is_terminal() || context.verbose > 0,
@@ -132,7 +136,11 @@ impl<'a> Exec<'a> {
         let (closed, _) = mpsc::channel(1);
         drop(std::mem::replace(&mut self.output, closed));
         if let Some(writer) = self.writer.take().filter(|_| !matches!(over, Over::Left)) {
-            let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+            tokio::select! {
+                _ = tokio::task::spawn_blocking(move || writer.join()) => {}
+                // The command is through; only who reads its output is not.
+                () = told_to_go() => {}
+            }
         }
         let finished = match over {
             Over::Finished(finished) => finished,
@@ -156,15 +164,10 @@ impl<'a> Exec<'a> {
             (on(SignalKind::user_defined1())?, on(SignalKind::user_defined2())?);
         loop {
             let pending = self.pending.as_ref().map(|(at, _)| *at);
+            let (room, full) = (self.output.clone(), self.waiting.is_some());
             tokio::select! {
-                // Output first, so that what is there is shown before a signal ends it.
+                // Signals first: output may never pause, and its reader may have stopped.
                 biased;
-                event = events.message() => match event.map(|event| event.and_then(|e| e.event)) {
-                    Ok(Some(Event::Finished(finished))) => return Ok(Over::Finished(finished)),
-                    Ok(Some(event)) => self.handle(event).await,
-                    Ok(None) | Err(_) => return Ok(Over::Lost),
-                },
-                () = until(pending) => self.tell_pending(),
                 _ = int.recv() => if self.interrupt().await { return Ok(Over::Left) },
                 // A workflow pauses cleanly on INT and never on TERM: INT first, then the ladder.
                 _ = term.recv() => self.control(15, true).await,
@@ -172,11 +175,25 @@ impl<'a> Exec<'a> {
                 _ = quit.recv() => self.control(3, false).await,
                 _ = usr1.recv() => self.control(10, false).await,
                 _ = usr2.recv() => self.control(12, false).await,
+                // The writer ends only with the pipe that it writes to.
+                permit = room.reserve(), if full => {
+                    if let (Ok(permit), Some(output)) = (permit, self.waiting.take()) {
+                        permit.send(output);
+                    }
+                }
+                event = events.message(), if !full => {
+                    match event.map(|event| event.and_then(|e| e.event)) {
+                        Ok(Some(Event::Finished(finished))) => return Ok(Over::Finished(finished)),
+                        Ok(Some(event)) => self.handle(event),
+                        Ok(None) | Err(_) => return Ok(Over::Lost),
+                    }
+                }
+                () = until(pending) => self.tell_pending(),
             }
         }
     }
 
-    async fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         match event {
             Event::Progress(progress) => {
                 if !progress.step.is_empty() {
@@ -200,8 +217,9 @@ impl<'a> Exec<'a> {
                 }
             }
             Event::Output(output) => {
-                // The writer ends only with the pipe that it writes to.
-                let _ = self.output.send(output).await;
+                if let Err(TrySendError::Full(output)) = self.output.try_send(output) {
+                    self.waiting = Some(output);
+                }
             }
             Event::Exit(exit) => self.exit = Some(exit),
             Event::Failure(failure) => self.failure = Some(failure),
@@ -328,6 +346,21 @@ async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Returns when a signal says that nobody wants to wait any longer.
+async fn told_to_go() {
+    let of = |kind| async move {
+        match signal(kind) {
+            Ok(mut signals) => signals.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = of(SignalKind::interrupt()) => {}
+        _ = of(SignalKind::terminate()) => {}
+        _ = of(SignalKind::hangup()) => {}
     }
 }
 
