@@ -2,5 +2,6 @@
 
 #![allow(unreachable_pub, reason = "fixtures are for all modules of this one binary")]
 
+mod rules;
 mod support;
 mod sync;

@@ -173,4 +173,5 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 pub mod held;
+pub mod random;
 pub mod tree;
