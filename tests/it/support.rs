@@ -173,5 +173,6 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 pub mod held;
+pub mod pair;
 pub mod random;
 pub mod tree;
