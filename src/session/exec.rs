@@ -386,6 +386,14 @@ async fn tell_of(report: &Report, events: &Events) {
         NoteKind::HostWon => {
             format!("note: {}: the host's version replaced the sandbox's", note.path)
         }
+        NoteKind::RestKept { kept_on: Side::Host } => format!(
+            "note: {} was deleted in the sandbox and stays on the host, with what is excluded",
+            note.path
+        ),
+        NoteKind::RestKept { kept_on: Side::Sandbox } => format!(
+            "note: {} was deleted on the host and stays in the sandbox, with what is excluded",
+            note.path
+        ),
     }));
     let more = lines.len().saturating_sub(PATHS_SHOWN_MAX);
     lines.truncate(PATHS_SHOWN_MAX);

@@ -127,10 +127,16 @@ pub enum NoteKind {
     },
     /// Changed on both sides: the host's version replaces the sandbox's, as the mode says.
     HostWon,
+    /// A directory was deleted on the other side and stays on this one, for something excluded is
+    /// in it.
+    RestKept {
+        /// Where it stays.
+        kept_on: Side,
+    },
 }
 
-/// A decision that a person should hear about. It stands in the plan that acts on it and in none
-/// after, so each is told once.
+/// A decision that a person should hear about. It stands in the plan that acts on it, or comes out
+/// of its execution, and in none after, so each is told once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     /// The highest path that it covers.

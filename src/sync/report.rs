@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use skync_agent::entry::Entry;
+use skync_agent::path::SyncPath;
 use skync_agent::transition::Status;
 
-use super::plan::{Conflict, Note, Plan, Problem, Side, Step};
+use super::plan::{Conflict, Note, NoteKind, Plan, Problem, Side, Step};
 use super::transfer::{Outcomes, needed};
 
 /// The sum of the rounds of one synchronisation.
@@ -50,16 +51,20 @@ impl Report {
         self.open = [0; 2];
         self.no_space = [false; 2];
         for side in [Side::Host, Side::Sandbox] {
-            for (step, status) in steps[at(side)].iter().zip(&outcomes[at(side)]) {
+            let done = || steps[at(side)].iter().zip(&outcomes[at(side)]);
+            for (step, status) in done() {
                 self.add_step(side, step, status.as_ref());
             }
+            let not_empty = |(_, status): &(_, &Option<Status>)| **status == Some(Status::NotEmpty);
+            self.note_rests(side, done().filter(not_empty).map(|(step, _)| &step.path));
         }
     }
 
     fn add_step(&mut self, side: Side, step: &Step, status: Option<&Status>) {
         let reason = match status {
             Some(Status::Applied) => return self.add_applied(side, step),
-            // Content that is not synchronised stays, and the directory with it: as it should.
+            // Content that is not synchronised stays, and the directory with it: as it should, see
+            // `note_rests`.
             Some(Status::NotEmpty) => return,
             Some(Status::Failed { problem, no_space }) => {
                 self.no_space[at(side)] |= no_space;
@@ -69,6 +74,17 @@ impl Report {
         };
         self.open[at(side)] += 1;
         self.problems.insert(Problem { side, path: step.path.clone(), reason });
+    }
+
+    /// Notes the directories that stay although the plan removed them: the highest of each tree.
+    fn note_rests<'a>(&mut self, side: Side, kept: impl Iterator<Item = &'a SyncPath>) {
+        let kept: BTreeSet<&SyncPath> = kept.collect();
+        let is_below =
+            |path: &SyncPath| path.split().is_some_and(|(above, _)| kept.contains(&above));
+        for path in kept.iter().filter(|path| !is_below(path)) {
+            let kind = NoteKind::RestKept { kept_on: side };
+            self.notes.push(Note { path: (*path).clone(), kind });
+        }
     }
 
     fn add_applied(&mut self, side: Side, step: &Step) {

@@ -3,7 +3,9 @@
 
 mod cleanup;
 mod images;
+mod model;
 mod operations;
+mod rules;
 mod spec_kit;
 mod support;
 mod sync;

@@ -1,6 +1,8 @@
 //! Fixtures: a private world for each test, with a project, and the real binary.
 
 pub mod held;
+pub mod pair;
+pub mod random;
 pub mod tree;
 
 use std::ffi::OsStr;
