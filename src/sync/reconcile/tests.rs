@@ -71,6 +71,7 @@ fn lines(plan: &Plan) -> Vec<String> {
                 format!("note: {} was deleted on the {deleted_on}, change kept", note.path)
             }
             NoteKind::HostWon => format!("note: {}: the host won", note.path),
+            NoteKind::RestKept { kept_on } => format!("note: {} stays on the {kept_on}", note.path),
         });
     }
     lines
