@@ -1,4 +1,5 @@
 //! Every integration test, in one binary: one link, and fixtures that are shared.
 
+mod bad_input;
 mod cleanup;
 mod support;
