@@ -2,4 +2,5 @@
 
 mod bad_input;
 mod cleanup;
+mod profiles;
 mod support;
