@@ -82,7 +82,8 @@ fn real(path: &Path) -> Result<PathBuf, CliError> {
     })?;
     if !found.is_dir() {
         let message = format!("cannot use `{name}` as the project: it is not a directory");
-        return Err(CliError::new(ExitCode::Usage, message));
+        return Err(CliError::new(ExitCode::Usage, message)
+            .hint("name the project's directory with `--root DIR`"));
     }
     Ok(found)
 }

@@ -79,7 +79,7 @@ pub fn remove(file: &Path, name: &str) -> Result<Config, ConfigError> {
     }
     editing.take(name);
     if editing.config.active.as_deref() == Some(name) {
-        editing.document.remove("profile");
+        editing.unset_active();
     }
     editing.finish()
 }
@@ -237,6 +237,36 @@ impl Editing {
             None => {
                 let trailing = self.document.trailing().as_str().unwrap_or("").to_owned();
                 self.document.set_trailing(format!("{kept}{trailing}"));
+            }
+        }
+    }
+
+    /// Takes the line `profile = …` out. The comment above it is about the file as likely as about
+    /// the line, so it stays.
+    fn unset_active(&mut self) {
+        let key = self.document.key("profile");
+        let above = key.and_then(|key| key.leaf_decor().prefix()?.as_str()).unwrap_or("");
+        let above = above.to_owned();
+        let behind = self.document.iter().skip_while(|(name, _)| *name != "profile").skip(1);
+        let next =
+            behind.filter(|(_, item)| item.is_value()).map(|(name, _)| name.to_owned()).next();
+        self.document.remove("profile");
+        if above.trim().is_empty() {
+            return;
+        }
+        if let Some(mut next) = next.and_then(|name| self.document.key_mut(&name)) {
+            let prefix = next.leaf_decor().prefix().and_then(|prefix| prefix.as_str());
+            let prefix = format!("{above}{}", prefix.unwrap_or(""));
+            next.leaf_decor_mut().set_prefix(prefix);
+            return;
+        }
+        let tables = tables(self.document.as_table_mut());
+        match tables.into_iter().min_by_key(|table| table.position()) {
+            // A blank line, so that it does not become the table's own.
+            Some(first) => prepend(first, &format!("{above}\n")),
+            None => {
+                let trailing = self.document.trailing().as_str().unwrap_or("").to_owned();
+                self.document.set_trailing(format!("{above}{trailing}"));
             }
         }
     }

@@ -24,7 +24,7 @@ use crate::session::proto::exec_request::Request;
 use crate::session::proto::{self, Begin, ExecEvent, ExecRequest};
 use crate::session::server::Session;
 use crate::sync::plan::{NoteKind, Side};
-use crate::sync::report::Report;
+use crate::sync::report::{Report, changes};
 use crate::sync::transfer::Counters;
 
 /// Between two looks at how far a transfer is.
@@ -317,10 +317,10 @@ async fn prepare(
     let (report, link, sandbox) = session.synchronise(Some(events)).await?;
     clock.timings.sync_in_us = clock.lap();
     if report.no_space[1] {
-        let open = report.open[1];
+        let open = changes(report.open[1]);
         return Err(CliError::new(
             ExitCode::Exhausted,
-            format!("the sandbox's disk is full: {open} changes of the host do not fit"),
+            format!("the sandbox's disk is full: no room for {open} of the host"),
         )
         .hint("give the sandbox more room, or exclude what it does not need (`--exclude`)"));
     }
@@ -339,6 +339,20 @@ async fn sync_out(session: &Arc<Session>, events: &Events) -> Result<Report, Cli
         )
     })?;
     tell_of(&report, events).await;
+    // A script must not go on without results that it was promised.
+    if report.failed[0] > 0 && !report.is_one_way {
+        let failed = changes(report.failed[0]);
+        let (code, message) = if report.no_space[0] {
+            let message = format!("the host's disk is full: no room for {failed} of the sandbox");
+            (ExitCode::Exhausted, message)
+        } else {
+            let message = format!("{failed} of the sandbox could not be written on the host");
+            (ExitCode::Failed, message)
+        };
+        return Err(CliError::new(code, message).hint(
+            "the sandbox is kept: once there is room, or it may be written, run any `skync exec`",
+        ));
+    }
     Ok(report)
 }
 

@@ -27,6 +27,10 @@ pub struct Report {
     pub notes: Vec<Note>,
     /// Of the last round: steps towards each side that were not carried out.
     pub open: [u64; 2],
+    /// Of these: those that cannot be carried out, while the others were only overtaken.
+    pub failed: [u64; 2],
+    /// Of the last round: what could not be read in the sandbox.
+    pub unreadable: u64,
     /// The file system of that side is full.
     pub no_space: [bool; 2],
     /// What the sandbox changes never comes home.
@@ -47,8 +51,11 @@ impl Report {
     ) {
         self.conflicts = plan.conflicts;
         self.problems = plan.problems.into_iter().collect();
+        let in_sandbox = |problem: &&Problem| problem.side == Side::Sandbox;
+        self.unreadable = self.problems.iter().filter(in_sandbox).count() as u64;
         self.notes.extend(plan.notes);
         self.open = [0; 2];
+        self.failed = [0; 2];
         self.no_space = [false; 2];
         for side in [Side::Host, Side::Sandbox] {
             let done = || steps[at(side)].iter().zip(&outcomes[at(side)]);
@@ -68,6 +75,7 @@ impl Report {
             Some(Status::NotEmpty) => return,
             Some(Status::Failed { problem, no_space }) => {
                 self.no_space[at(side)] |= no_space;
+                self.failed[at(side)] += 1;
                 problem.clone()
             }
             Some(Status::Stale) | None => "it changes all the time".to_owned(),
@@ -107,25 +115,29 @@ impl Report {
             return None;
         }
         if self.no_space[at(Side::Host)] {
-            let open = self.open[at(Side::Host)];
+            let open = changes(self.open[at(Side::Host)]);
             return Some(format!(
-                "the host's disk is full: {open} changes of the sandbox could not be written"
+                "the host's disk is full: {open} of the sandbox could not be written"
             ));
         }
-        let unreadable = self.problems.iter().filter(|problem| problem.side == Side::Sandbox);
-        let open = self.open[at(Side::Host)] + unreadable.count() as u64;
+        let open = self.open[at(Side::Host)] + self.unreadable;
         let in_sandbox = |conflict: &&Conflict| conflict.sandbox.as_ref().is_some_and(holds_data);
         let conflicts = self.conflicts.iter().filter(in_sandbox).count();
-        match (open, conflicts) {
-            (0, 0) => None,
-            (open, 0) => Some(format!("{open} changes of the sandbox could not be brought home")),
-            (0, conflicts) => Some(format!("{conflicts} paths are in conflict")),
-            (open, conflicts) => Some(format!(
-                "{open} changes of the sandbox could not be brought home and {conflicts} paths are \
-                 in conflict"
-            )),
-        }
+        let open = (open > 0)
+            .then(|| format!("{} of the sandbox could not be brought home", changes(open)));
+        let conflicts = match conflicts {
+            0 => None,
+            1 => Some("1 path is in conflict".to_owned()),
+            many => Some(format!("{many} paths are in conflict")),
+        };
+        let both: Vec<String> = open.into_iter().chain(conflicts).collect();
+        (!both.is_empty()).then(|| both.join(" and "))
     }
+}
+
+/// So many changes, for a sentence.
+pub fn changes(count: u64) -> String {
+    if count == 1 { "1 change".to_owned() } else { format!("{count} changes") }
 }
 
 fn holds_data(entry: &Entry) -> bool {

@@ -1,10 +1,12 @@
 //! Every integration test, in one binary: one link, and fixtures that are shared.
 #![expect(unreachable_pub, reason = "fixtures are public to the modules of this binary")]
 
+mod bad_input;
 mod cleanup;
 mod images;
 mod model;
 mod operations;
+mod profiles;
 mod rules;
 mod spec_kit;
 mod support;

@@ -4,9 +4,10 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
@@ -43,12 +44,14 @@ pub(super) async fn run(context: &Context, spec: &Spec, begin: Begin) -> Result<
     for _ in 0..TRIES_MAX {
         let mut connection = Connection::find_or_start(&context.places, spec).await?;
         let (send, receive) = mpsc::channel(PIECES_WAITING_MAX);
+        let (hang_up, hung_up) = oneshot::channel();
         let first = ExecRequest { request: Some(Request::Begin(begin.clone())) };
         // The channel is new and has room.
         let _ = send.try_send(first);
-        match connection.client.exec(ReceiverStream::new(receive)).await {
+        let requests = ReceiverStream::new(receive).take_until(hung_up);
+        match connection.client.exec(requests).await {
             Ok(events) => {
-                let exec = Exec::new(context, &connection, &begin, send);
+                let exec = Exec::new(context, &connection, &begin, send, hang_up);
                 return exec.finish(events.into_inner(), connection).await;
             }
             Err(status) if status.code() == tonic::Code::Unavailable => {
@@ -70,6 +73,9 @@ struct Exec<'a> {
     progress: Progress,
     /// Standard input goes here once the command has started.
     input: Option<mpsc::Sender<ExecRequest>>,
+    /// Dropped, it ends the requests, although a thread may still read standard input: the session
+    /// waits for that.
+    hang_up: oneshot::Sender<()>,
     output: mpsc::Sender<Output>,
     /// A piece of output that the writer has no room for: nothing more is read until it has.
     waiting: Option<Output>,
@@ -101,6 +107,7 @@ impl<'a> Exec<'a> {
         connection: &Connection,
         begin: &Begin,
         input: mpsc::Sender<ExecRequest>,
+        hang_up: oneshot::Sender<()>,
     ) -> Self {
         let (output, pieces) = mpsc::channel(PIECES_WAITING_MAX);
         let client = connection.client.clone();
@@ -113,6 +120,7 @@ impl<'a> Exec<'a> {
             id: begin.id.clone(),
             progress: Progress::new(context),
             input: Some(input),
+            hang_up,
             output,
             waiting: None,
             writer,
@@ -148,6 +156,8 @@ impl<'a> Exec<'a> {
             Over::Left => return Ok(ExitCode::Interrupted as u8),
         };
         drop(events);
+        let (hang_up, _) = oneshot::channel();
+        drop(std::mem::replace(&mut self.hang_up, hang_up));
         self.say(&finished);
         connection.goodbye(&finished.ending).await;
         self.code()

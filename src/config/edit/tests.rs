@@ -128,6 +128,20 @@ fn removing_the_active_profile_leaves_none_active() {
 }
 
 #[test]
+fn removing_the_active_profile_keeps_the_comment_at_the_head() {
+    let after = |before: &str| {
+        let (_home, file) = file(before);
+        remove(&file, "a").unwrap();
+        text(&file)
+    };
+    let (head, a) = ("# all mine\nprofile = \"a\"\n", "[profiles.a]\ndriver = \"local\"\n");
+    assert_eq!(after(&format!("{head}\n{a}")), "# all mine\n");
+    let b = "[profiles.b]\ndriver = \"local\"\n";
+    assert_eq!(after(&format!("{head}\n{a}\n{b}")), format!("# all mine\n\n{b}"));
+    assert_eq!(after(&format!("{head}x = 1\n{a}")), "# all mine\nx = 1\n");
+}
+
+#[test]
 fn inline_and_dotted_profiles_can_be_edited() {
     let (_home, file) = file("profiles = { a = { driver = \"local\" } }\n");
     add(&file, &new("b"), false).unwrap();

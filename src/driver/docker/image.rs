@@ -96,7 +96,7 @@ pub(super) async fn check_registry(
 ) -> Result<(), DriverError> {
     match engine.try_call(engine.api.inspect_registry_image(name.full, None)).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(not_to_be_had(engine, name, &said(&error)).await.source(error)),
+        Err(error) => Err(not_to_be_had(engine, name, &said(&error)).await),
     }
 }
 
@@ -123,7 +123,7 @@ async fn pull(
                 let translated = engine.error(&format!("pull the image `{}`", name.full), error);
                 return match translated.kind {
                     ErrorKind::Exhausted | ErrorKind::Unreachable => Err(translated),
-                    _ => Err(not_to_be_had(engine, name, &why).await.source(translated)),
+                    _ => Err(not_to_be_had(engine, name, &why).await),
                 };
             }
         }
