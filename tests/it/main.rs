@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, reason = "fixtures are for all modules of this one binary")]
 
+mod hostile;
 mod model;
 mod rules;
 mod support;

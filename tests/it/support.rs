@@ -172,6 +172,7 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+pub mod fake_agent;
 pub mod held;
 pub mod pair;
 pub mod random;
