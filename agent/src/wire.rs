@@ -8,6 +8,7 @@ use crate::entry::{Digest, Directory, Entry, File};
 use crate::path::{Name, PATH_BYTES_MAX, PathError, SyncPath};
 use crate::proto;
 use crate::rules::{RuleFile, RuleSet};
+use crate::scan::DEPTH_MAX;
 use crate::transition::{Chunk, Outcome, Status, Step, Transition};
 
 /// Most entries of one message of a scan.
@@ -16,8 +17,9 @@ pub const ENTRIES_PER_MESSAGE_MAX: usize = 2000;
 const NAME_BYTES_PER_MESSAGE_MAX: usize = 512 << 10;
 /// Most entries of a whole tree that this end will hold: 10 million, about 2 GB.
 const TREE_ENTRIES_MAX: u64 = 10_000_000;
-/// Deepest directory of a tree: no path below it could be named.
-const TREE_DEPTH_MAX: u32 = (PATH_BYTES_MAX / 2) as u32 + 1;
+/// Deepest entry of a tree: what a scan finds in the deepest directory that it reads. A tree from
+/// the other end that goes deeper could be written here, and never be read again.
+const TREE_DEPTH_MAX: u32 = DEPTH_MAX as u32 + 1;
 /// Longest piece of content in one chunk, in bytes.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 
@@ -161,22 +163,33 @@ impl Batch {
 }
 
 /// Builds a tree from the messages of a scan.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TreeBuilder {
     /// The open directories, the root first, each with its name.
     open: Vec<(Option<Name>, Directory)>,
     done: Option<Entry>,
     count: u64,
+    count_max: u64,
+}
+
+impl Default for TreeBuilder {
+    fn default() -> Self {
+        Self::limited(TREE_ENTRIES_MAX)
+    }
 }
 
 impl TreeBuilder {
+    fn limited(count_max: u64) -> Self {
+        Self { open: Vec::new(), done: None, count: 0, count_max }
+    }
+
     /// Takes the next entry, in depth-first order.
     ///
     /// # Errors
     /// If it is out of order or breaks the contract; the tree is of no use then.
     pub fn push(&mut self, entry: proto::ScanEntry) -> Result<(), WireError> {
         self.count += 1;
-        if self.count > TREE_ENTRIES_MAX || entry.depth > TREE_DEPTH_MAX {
+        if self.count > self.count_max || entry.depth > TREE_DEPTH_MAX {
             return Err(WireError::Tree("it is too large"));
         }
         let value = entry_from_wire(entry.entry.ok_or(WireError::Empty)?)?;
@@ -414,6 +427,25 @@ mod tests {
         let mut deep = entries(&tree());
         deep[1].depth = 7;
         assert!(build(deep).is_err());
+    }
+
+    #[test]
+    fn a_tree_that_is_too_large_or_too_deep_is_refused() {
+        let all = entries(&tree());
+        let count = all.len() as u64;
+        let build = |count_max| {
+            let mut builder = TreeBuilder::limited(count_max);
+            all.iter().try_for_each(|entry| builder.push(entry.clone()))
+        };
+        assert_eq!(build(count), Ok(()));
+        assert_eq!(build(count - 1), Err(WireError::Tree("it is too large")));
+        let directory = all[0].entry.clone();
+        let mut builder = TreeBuilder::default();
+        for depth in 0..=TREE_DEPTH_MAX + 1 {
+            let name = if depth == 0 { Vec::new() } else { b"d".to_vec() };
+            let pushed = builder.push(proto::ScanEntry { depth, name, entry: directory.clone() });
+            assert_eq!(pushed.is_ok(), depth <= TREE_DEPTH_MAX, "{depth}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cleanup;
+mod hostile;
 mod images;
 mod model;
 mod operations;

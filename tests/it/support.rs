@@ -177,6 +177,7 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+<<<<<<< HEAD
 /// A `skync exec` that runs beside the test; killed with the value.
 pub(crate) struct Running {
     child: std::process::Child,
@@ -443,3 +444,10 @@ pub fn with_input(command: &mut Command, input: &[u8]) -> Output {
         child.wait_with_output().expect("it ends")
     })
 }
+=======
+pub mod fake_agent;
+pub mod held;
+pub mod pair;
+pub mod random;
+pub mod tree;
+>>>>>>> t3

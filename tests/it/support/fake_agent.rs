@@ -1,0 +1,249 @@
+//! An agent that says what a test tells it to, over the real wire, with nothing behind it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use skync::channel::{Channel, origin};
+use skync::config::SyncMode;
+use skync::sync::engine::{Engine, SyncError};
+use skync::sync::report::Report;
+use skync_agent::entry::Digest;
+use skync_agent::proto::agent_client::AgentClient;
+use skync_agent::proto::agent_server::{Agent, AgentServer};
+use skync_agent::proto::{self, Chunk, Kind, ScanEntry, Wanted};
+use skync_agent::serve::MESSAGE_BYTES_MAX;
+use tokio::runtime::Runtime;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::pair;
+
+type Scans = dyn Fn(usize) -> Vec<ScanEntry> + Send + Sync;
+type Supplies = dyn Fn(&Wanted) -> Vec<Chunk> + Send + Sync;
+type Replies<T> = Response<ReceiverStream<Result<T, Status>>>;
+
+/// What the agent says.
+#[derive(Clone)]
+pub struct FakeAgent {
+    scans: Arc<Scans>,
+    supplies: Arc<Supplies>,
+    count: Arc<AtomicUsize>,
+}
+
+impl FakeAgent {
+    /// An agent that answers each scan, counted from 0, with these entries.
+    pub fn scanning(scans: impl Fn(usize) -> Vec<ScanEntry> + Send + Sync + 'static) -> Self {
+        let supplies = Arc::new(|_: &Wanted| Vec::new());
+        Self { scans: Arc::new(scans), supplies, count: Arc::default() }
+    }
+
+    /// The same agent, which sends these chunks when it is asked for a file.
+    pub fn supplying(
+        mut self,
+        supplies: impl Fn(&Wanted) -> Vec<Chunk> + Send + Sync + 'static,
+    ) -> Self {
+        self.supplies = Arc::new(supplies);
+        self
+    }
+
+    async fn client(self) -> AgentClient<Channel> {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let service = AgentServer::new(self)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(usize::MAX);
+        let serving = http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(far), TowerToHyperService::new(service));
+        tokio::spawn(serving);
+        let channel = Channel::open(near).await.expect("HTTP/2");
+        AgentClient::with_origin(channel, origin())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+}
+
+/// The engine of a project whose sandbox is a [`FakeAgent`].
+pub struct Deceived {
+    runtime: Runtime,
+    engine: Engine,
+    host: PathBuf,
+    _base: tempfile::TempDir,
+}
+
+impl Deceived {
+    /// A project with these files.
+    pub fn new(agent: FakeAgent, files: &[&str]) -> Self {
+        let base = tempfile::Builder::new().prefix("skd").tempdir().expect("a directory");
+        let path = base.path().canonicalize().expect("a path");
+        let host = path.join("outside/project");
+        for name in ["outside/bystander", "outside/project/anchor"].iter().chain(files) {
+            let file = if name.starts_with("outside") { path.join(name) } else { host.join(name) };
+            std::fs::create_dir_all(file.parent().expect("a parent")).expect("made");
+            std::fs::File::create(file).expect("made");
+        }
+        let runtime = pair::runtime();
+        let client = runtime.block_on(agent.client());
+        let settings = pair::settings(&host, Path::new("/sandbox"), SyncMode::TwoWaySafe);
+        let opened = pair::open_host(&path, &host);
+        let engine = Engine::new(opened, client, &[1; 16], settings, Vec::new());
+        Self { runtime, engine: engine.expect("an engine"), host, _base: base }
+    }
+
+    /// The project.
+    pub fn host(&self) -> &Path {
+        &self.host
+    }
+
+    /// The directory around the project, in which nothing may ever change.
+    pub fn outside(&self) -> &Path {
+        self.host.parent().expect("it is in one")
+    }
+
+    /// Synchronises once.
+    pub fn sync(&mut self) -> Result<Report, SyncError> {
+        self.runtime.block_on(self.engine.synchronise())
+    }
+}
+
+/// An entry of a scan, of any kind, with nothing else in it.
+pub fn entry(depth: u32, name: &[u8], kind: Kind) -> ScanEntry {
+    let entry = proto::Entry { kind: kind.into(), mode: 0o755, ..proto::Entry::default() };
+    ScanEntry { depth, name: name.to_vec(), entry: Some(entry) }
+}
+
+/// A file of a scan, with this content.
+pub fn file(depth: u32, name: &[u8], content: &[u8]) -> ScanEntry {
+    let mut file = entry(depth, name, Kind::File);
+    if let Some(entry) = &mut file.entry {
+        entry.digest = Digest::of(content).0.to_vec();
+        entry.size = content.len() as u64;
+    }
+    file
+}
+
+/// A symbolic link of a scan.
+pub fn link(depth: u32, name: &[u8], target: &[u8]) -> ScanEntry {
+    let mut link = entry(depth, name, Kind::Symlink);
+    if let Some(entry) = &mut link.entry {
+        entry.target = target.to_vec();
+    }
+    link
+}
+
+fn stream<T: Send + 'static>(messages: Vec<T>) -> Replies<T> {
+    let (send, receive) = tokio::sync::mpsc::channel(4);
+    tokio::spawn(async move {
+        for message in messages {
+            if send.send(Ok(message)).await.is_err() {
+                return;
+            }
+        }
+    });
+    Response::new(ReceiverStream::new(receive))
+}
+
+fn no<T>() -> Result<T, Status> {
+    Err(Status::unimplemented("not part of the test"))
+}
+
+#[tonic::async_trait]
+impl Agent for FakeAgent {
+    async fn prepare(
+        &self,
+        _: Request<proto::PrepareRequest>,
+    ) -> Result<Response<proto::PrepareReply>, Status> {
+        Ok(Response::new(proto::PrepareReply::default()))
+    }
+
+    type ScanStream = ReceiverStream<Result<proto::ScanReply, Status>>;
+
+    async fn scan(
+        &self,
+        _: Request<proto::ScanRequest>,
+    ) -> Result<Replies<proto::ScanReply>, Status> {
+        let entries = (self.scans)(self.count.fetch_add(1, Ordering::Relaxed));
+        Ok(stream(vec![proto::ScanReply { entries }]))
+    }
+
+    type ApplyStream = ReceiverStream<Result<proto::ApplyReply, Status>>;
+
+    /// Does nothing, and says that all is done, twice, and more than was asked for.
+    async fn apply(
+        &self,
+        request: Request<Streaming<proto::ApplyRequest>>,
+    ) -> Result<Replies<proto::ApplyReply>, Status> {
+        let mut requests = request.into_inner();
+        let mut outcomes = vec![proto::Outcome { index: u64::MAX, ..Default::default() }];
+        while let Some(request) = requests.message().await? {
+            for _ in request.steps {
+                let index = outcomes.len() as u64 / 2;
+                let status = proto::Status::Applied.into();
+                let outcome = proto::Outcome { index, status, ..Default::default() };
+                outcomes.extend([outcome.clone(), outcome]);
+            }
+        }
+        Ok(stream(vec![proto::ApplyReply { outcomes }]))
+    }
+
+    type SupplyStream = ReceiverStream<Result<proto::SupplyReply, Status>>;
+
+    async fn supply(
+        &self,
+        request: Request<Streaming<proto::SupplyRequest>>,
+    ) -> Result<Replies<proto::SupplyReply>, Status> {
+        let mut requests = request.into_inner();
+        let mut replies = Vec::new();
+        while let Some(request) = requests.message().await? {
+            let chunks = request.wanted.iter().map(|wanted| (self.supplies)(wanted));
+            replies.extend(chunks.map(|chunks| proto::SupplyReply { chunks }));
+        }
+        Ok(stream(replies))
+    }
+
+    async fn start(
+        &self,
+        _: Request<proto::StartRequest>,
+    ) -> Result<Response<proto::StartReply>, Status> {
+        no()
+    }
+
+    type OutputStream = ReceiverStream<Result<proto::OutputFrame, Status>>;
+
+    async fn output(
+        &self,
+        _: Request<proto::OutputRequest>,
+    ) -> Result<Replies<proto::OutputFrame>, Status> {
+        no()
+    }
+
+    async fn input(
+        &self,
+        _: Request<Streaming<proto::InputFrame>>,
+    ) -> Result<Response<proto::InputReply>, Status> {
+        no()
+    }
+
+    async fn signal(
+        &self,
+        _: Request<proto::SignalRequest>,
+    ) -> Result<Response<proto::SignalReply>, Status> {
+        no()
+    }
+
+    async fn cancel(
+        &self,
+        _: Request<proto::CancelRequest>,
+    ) -> Result<Response<proto::CancelReply>, Status> {
+        no()
+    }
+
+    async fn shutdown(
+        &self,
+        _: Request<proto::ShutdownRequest>,
+    ) -> Result<Response<proto::ShutdownReply>, Status> {
+        no()
+    }
+}
