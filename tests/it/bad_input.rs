@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::{
-    Kind, Outcome, Running, SPECKIT, World, containers_of, docker_is_there, signal, wait_until,
-};
+use crate::support::processes::{Kind, Running, signal};
+use crate::support::{Outcome, SPECKIT, World, containers_of, docker_is_there, wait_until};
 
 /// Fails unless the command failed with `code` and its message has all these parts.
 #[track_caller]

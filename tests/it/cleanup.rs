@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::support::{Kind, Running, SPECKIT, World, containers_of, signal, wait_until};
+use crate::support::processes::{Kind, Running, signal};
+use crate::support::{SPECKIT, World, containers_of, wait_until};
 
 /// Says `ready` once it runs with a grandchild in a session of its own, and then never ends.
 const ENDLESS: [&str; 3] =
