@@ -144,19 +144,23 @@ fn marked(world: &World) -> Vec<u32> {
     processes_with(mark(world).as_bytes())
 }
 
-/// Resident memory of all processes of this world: client, keeper, session, agent, commands.
+/// All processes of this world but this one: client, keeper, session, agent, commands.
+fn others(world: &World) -> Vec<u32> {
+    let mut all = processes_with(world.path("").as_os_str().as_bytes());
+    all.retain(|pid| *pid != std::process::id());
+    all
+}
+
+/// Resident memory of all processes of this world.
 fn resident_bytes(world: &World) -> u64 {
-    let base = world.path("").as_os_str().as_bytes().to_vec();
-    let all = processes_with(&base);
+    let all = others(world);
     assert!(all.len() >= 4, "not all are found: {all:?}");
     let of = |pid: &u32| -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
         line.trim().trim_end_matches(" kB").parse::<u64>().ok()
     };
-    // This test runs in the same environment if a person runs it there: it is not counted.
-    let me = std::process::id();
-    all.iter().filter(|pid| **pid != me).filter_map(of).sum::<u64>() << 10
+    all.iter().filter_map(of).sum::<u64>() << 10
 }
 
 // --- arguments and exit codes ---
@@ -434,7 +438,7 @@ fn term_and_hangup_interrupt_the_command_before_they_kill_it() {
 fn a_second_ctrl_c_stops_whatever_the_command_has_started() {
     let world = World::new();
     // Out of the group, out of the session, without a parent, and deaf to all but KILL.
-    let script = "trap '' INT TERM; echo begun > begun
+    let script = "trap 'echo heard' INT; trap '' TERM; echo begun > begun
         setsid sh -c 'trap \"\" INT TERM HUP; while :; do sleep 1; done' &
         (setsid sh -c '(trap \"\" INT TERM; sleep 1000; sleep 1000) & exit 0' &)
         echo ready; while :; do sleep 1; done";
@@ -442,15 +446,50 @@ fn a_second_ctrl_c_stops_whatever_the_command_has_started() {
     assert_eq!(client.line(), "ready");
     wait_until("its family is there", || marked(&world).len() >= 5);
     client.signal(Signal::INT);
-    // Both would be one if the second came before the first was seen.
-    std::thread::park_timeout(Duration::from_millis(200));
-    assert!(marked(&world).len() >= 3, "the first one is ignored");
+    assert_eq!(client.line(), "heard");
+    assert!(marked(&world).len() >= 4, "the first one is the command's to handle");
     client.signal(Signal::INT);
     let (status, took) = client.ended();
     assert_eq!(status.code(), Some(137));
     assert!(took < Duration::from_secs(15), "it took {took:?}");
     assert_eq!(marked(&world), Vec::<u32>::new());
     assert_eq!(world.read("begun"), "begun\n");
+}
+
+#[test]
+fn a_third_ctrl_c_leaves_even_a_command_that_is_deaf_to_a_reader_that_is_gone() {
+    let world = World::new();
+    let script = "trap '' INT TERM; exec yes";
+    let mut client = Client::start(&mut marked_shell(&world, script));
+    assert_eq!(client.line(), "y");
+    // How many it takes depends on how many are one by the time that they are seen.
+    let begun = Instant::now();
+    let mut status = None;
+    wait_until("the client has left", || {
+        let _ = kill_process(Pid::from_child(&client.child), Signal::INT);
+        status = client.child.try_wait().expect("ours");
+        status.is_some()
+    });
+    assert_eq!(status.and_then(|status| status.code()), Some(130));
+    assert!(begun.elapsed() < Duration::from_secs(4), "it took {:?}", begun.elapsed());
+    wait_until("the session has stopped the command and ended", || others(&world).is_empty());
+}
+
+#[test]
+fn a_reader_that_stops_at_the_very_end_can_be_left() {
+    let world = World::new();
+    // More than a pipe holds, and in few pieces: it is all on its way when the command ends.
+    let script = "echo up; dd if=/dev/zero bs=200000 count=1; exit 6";
+    let mut client = Client::start(&mut shell(&world, script));
+    assert_eq!(client.line(), "up");
+    let own = client.child.id();
+    let sockets = || {
+        let entries = std::fs::read_dir(world.path("r/skync")).expect("there").flatten();
+        entries.filter(|entry| entry.path().extension() == Some(OsStr::new("sock"))).count()
+    };
+    wait_until("only the client is left", || others(&world) == [own] && sockets() == 0);
+    client.signal(Signal::INT);
+    client.expect_code(6);
 }
 
 #[test]
