@@ -12,3 +12,4 @@ mod rules;
 mod spec_kit;
 mod support;
 mod sync;
+mod tidy;

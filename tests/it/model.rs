@@ -59,7 +59,8 @@ fn change(root: &Path, random: &mut Random, version: &mut u32) {
         }
         14 => {
             remove(&path);
-            drop(symlink(random.of(&["a", "b/a", "/nowhere"]), &path));
+            // Writes go through links: what they name must be in the tree, or nothing can make it.
+            drop(symlink(random.of(&["a", "b/a", "/proc/nowhere"]), &path));
         }
         _ => {
             remove(&path);

@@ -1,8 +1,7 @@
-//! Large files and many files, in bounded memory and time.
+//! Large files and many files, in bounded memory.
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use crate::support::World;
 use crate::support::tree::{agreed, assert_same};
@@ -63,10 +62,6 @@ fn twenty_thousand_small_files_come_through_both_ways() {
     for number in 0..20_000 {
         world.write(&format!("in/{}/{number}", number % 200), format!("{number}").repeat(50));
     }
-    let begun = Instant::now();
     world.exec(&["cp", "-a", "in", "out"]).expect_code(0);
-    let took = begun.elapsed();
     assert_same(&agreed(&world.project().join("in")), &agreed(&world.project().join("out")));
-    // Not a benchmark: this would be a turn of the link per file.
-    assert!(took < Duration::from_secs(60), "it took {took:?}");
 }
