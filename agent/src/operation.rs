@@ -23,6 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
+use tokio::time::Instant;
 
 use crate::bridge::widen;
 use crate::operation::frame::Frame;
@@ -34,8 +35,10 @@ const OUTPUT_BYTES_MAX: usize = 256 << 10;
 /// Frames that wait for the session; with the pipe before them this is all that is ever held.
 const FRAMES_WAITING_MAX: usize = 4;
 /// How long the streams may be quiet after the command's end before we stop listening: something
-/// it left in the background may hold them open for ever.
+/// it left in the background may hold them open for ever …
 const DRAIN_QUIET: Duration = Duration::from_millis(250);
+/// … or write to them for ever: past this, only what was in the pipes at the end is still owed.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// A reply of the supervisor that takes longer than this beyond its own grace is not coming.
 const CANCEL_SLACK: Duration = Duration::from_secs(10);
 
@@ -284,17 +287,25 @@ async fn pump(
     mut state: watch::Receiver<State>,
 ) {
     let mut streams = [Source::new(Stream::Stdout, stdout), Source::new(Stream::Stderr, stderr)];
+    // When the command was seen to have ended, and where each stream was then.
+    let mut ended: Option<(Instant, [u64; 2])> = None;
     loop {
         let [out, err] = &mut streams;
         if out.is_done() && err.is_done() {
             break;
         }
         let exited = state.borrow().exit.is_some();
+        if exited && ended.is_none() {
+            ended = Some((Instant::now(), [out.written(), err.written()]));
+        }
+        // Only once all that the command wrote has been taken may the streams be given up.
+        let give_up = ended
+            .filter(|(_, [o, e])| out.has_reached(*o) && err.has_reached(*e))
+            .map(|(at, _)| (at + DRAIN_MAX).min(Instant::now() + DRAIN_QUIET));
         let frame = tokio::select! {
             frame = out.next(), if !out.is_done() => frame,
             frame = err.next(), if !err.is_done() => frame,
-            // Only once the command has ended may quiet streams be given up.
-            () = tokio::time::sleep(DRAIN_QUIET), if exited => break,
+            () = until(give_up), if exited => break,
             _ = state.changed(), if !exited => continue,
         };
         if let Some(frame) = frame
@@ -319,6 +330,14 @@ async fn pump(
     }
 }
 
+/// Returns at that time; never, if there is none.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// One of the command's streams.
 struct Source {
     stream: Stream,
@@ -330,6 +349,16 @@ struct Source {
 impl Source {
     fn new(stream: Stream, pipe: pipe::Receiver) -> Self {
         Self { stream, pipe: Some(pipe), offset: 0, buffer: BytesMut::new() }
+    }
+
+    /// How far the stream has been written: what was taken, and what is in the pipe.
+    fn written(&self) -> u64 {
+        let waiting = self.pipe.as_ref().and_then(|pipe| rustix::io::ioctl_fionread(pipe).ok());
+        self.offset + waiting.unwrap_or(0)
+    }
+
+    fn has_reached(&self, offset: u64) -> bool {
+        self.is_done() || self.offset >= offset
     }
 
     fn is_done(&self) -> bool {

@@ -4,9 +4,9 @@
 //! It runs as a task of its own, so that a client that dies takes nothing with it: its command is
 //! cancelled, results still come home, and what nobody needs is removed.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use skync_agent::proto::agent_client::AgentClient;
@@ -58,30 +58,38 @@ pub type Wishes = HashMap<Vec<u8>, watch::Sender<Wish>>;
 
 /// The events of one `Exec`, on their way to its client.
 #[derive(Clone)]
-pub struct Events(mpsc::Sender<Result<ExecEvent, Status>>);
+pub struct Events {
+    send: mpsc::Sender<Result<ExecEvent, Status>>,
+    /// What has been noted: what holds before the command and after it is told once.
+    noted: Arc<Mutex<HashSet<String>>>,
+}
 
 impl Events {
     /// Over a channel to the client.
     pub fn new(send: mpsc::Sender<Result<ExecEvent, Status>>) -> Self {
-        Self(send)
+        Self { send, noted: Arc::default() }
     }
 
     /// Sends an event; false if the client is gone.
     pub async fn send(&self, event: Event) -> bool {
-        self.0.send(Ok(ExecEvent { event: Some(event) })).await.is_ok()
+        self.send.send(Ok(ExecEvent { event: Some(event) })).await.is_ok()
     }
 
     /// Sends an event if there is room: for progress, of which any may be missed.
     fn offer(&self, event: Event) {
-        let _ = self.0.try_send(Ok(ExecEvent { event: Some(event) }));
+        let _ = self.send.try_send(Ok(ExecEvent { event: Some(event) }));
     }
 
     async fn note(&self, text: String) {
+        // The set is whole after any panic: an insert is one call.
+        if !self.noted.lock().unwrap_or_else(PoisonError::into_inner).insert(text.clone()) {
+            return;
+        }
         self.send(Event::Note(text)).await;
     }
 
     async fn gone(&self) {
-        self.0.closed().await;
+        self.send.closed().await;
     }
 
     /// Waits until the client has taken the last event and hung up: a session that ends before

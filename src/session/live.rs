@@ -113,8 +113,9 @@ impl Maker {
         let settings = self.settings(sandbox.root.clone(), !sandbox.ephemeral);
         let client = link.client.clone();
         let host = host.await.map_err(SyncError::from).flatten().map_err(sync_error)?;
-        let engine = Engine::new(host, client, &link.agent.replica_id, settings, command_line)
-            .map_err(sync_error)?;
+        let replica = replica(sandbox, &link.agent.replica_id);
+        let engine =
+            Engine::new(host, client, &replica, settings, command_line).map_err(sync_error)?;
         Ok(Live { sandbox: sandbox.clone(), link, engine })
     }
 
@@ -219,6 +220,19 @@ impl Live {
     pub async fn close(self) -> Result<(), CliError> {
         self.engine.close().await.map_err(sync_error)
     }
+}
+
+/// Which replica a sandbox is (I9). One that we made lives and dies with the agent's own id. In one
+/// that was there before, and stays, nothing of ours may stay; but its driver never gives its id
+/// to another one.
+fn replica(sandbox: &Sandbox, of_agent: &[u8]) -> Vec<u8> {
+    if sandbox.ephemeral {
+        return of_agent.to_vec();
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(sandbox.id.as_bytes()).update(&[0]);
+    hasher.update(sandbox.root.as_os_str().as_encoded_bytes());
+    hasher.finalize().as_bytes()[..16].to_vec()
 }
 
 fn random_secret() -> [u8; 32] {

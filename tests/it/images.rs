@@ -270,6 +270,13 @@ fn check_container_of_another(settings: &[&str], ids: &str) {
     assert_eq!(processes, ["sleep infinity"]);
     assert_eq!(inside("ls -A /.skync 2>/dev/null; true"), "");
     assert_eq!(containers_of(&world), Vec::<String>::new());
+
+    // The project stays there, and with it what both sides agreed on.
+    world.write("in", "two\n");
+    std::fs::remove_file(world.project().join("made")).expect("removed");
+    let again = world.exec(&["sh", "-c", "cat in; ls made"]).expect_code(2);
+    assert_eq!(again.stdout, "two\n");
+    assert!(!world.project().join("made").exists());
 }
 
 #[test]

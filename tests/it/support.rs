@@ -115,7 +115,11 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         // Whatever a failing test left: its session, its sandboxes, its files.
-        let _ = self.run(&["down", "--discard"]);
+        // A command that is still being cancelled is waited for.
+        let deadline = Instant::now() + PATIENCE / 2;
+        while self.run(&["down", "--discard"]).code != 0 && Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
         let _ = self.run(&["gc"]);
     }
 }

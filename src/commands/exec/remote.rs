@@ -251,7 +251,8 @@ impl<'a> Exec<'a> {
     async fn interrupt(&mut self) -> bool {
         let (count, last) = self.interrupts;
         let again = last.is_some_and(|last| last.elapsed() < AGAIN);
-        let count = if again { count + 1 } else { count.min(1) + 1 };
+        // Late, it is the command's again; but once it is being stopped, every one is for us.
+        let count = if again || count >= 2 { count + 1 } else { 1 };
         self.interrupts = (count, Some(Instant::now()));
         match count {
             1 => self.control(2, false).await,
