@@ -246,6 +246,7 @@ fn over_standard_streams_the_link_carries_everything_as_well() {
 }
 
 /// What must hold of a container of somebody else: it works there, and leaves nothing.
+#[expect(clippy::disallowed_methods, reason = "a test's own file")]
 fn check_container_of_another(settings: &[&str], ids: &str) {
     if !docker_is_there() {
         return;
