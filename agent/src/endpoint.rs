@@ -12,7 +12,7 @@ use crate::entry::{Digest, Directory, Entry, File};
 use crate::path::SyncPath;
 use crate::rules::Rules;
 use crate::scan::{ScanError, Snapshot, StatCache, scan};
-use crate::staging::{Staging, StagingError};
+use crate::staging::{Staging, StagingError, sweep};
 use crate::transition::{Applier, Chunk, Outcome, ReadProblem, Step, read_content};
 
 /// Why an endpoint cannot work.
@@ -75,6 +75,11 @@ impl Endpoint {
         &self.root
     }
 
+    /// The rules it judges by.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// The version of the rules it judges by.
     pub fn rules_version(&self) -> Digest {
         self.rules_version
@@ -100,9 +105,11 @@ impl Endpoint {
     /// # Errors
     /// As [`Endpoint::scan`].
     pub fn snapshot(&self, cancelled: &AtomicBool) -> Result<Snapshot, EndpointError> {
-        let known = self.cache().clone();
-        let mut snapshot = scan(&self.root, &self.rules, &known, threads(), cancelled)?;
-        *self.cache() = std::mem::take(&mut snapshot.cache);
+        // Held for the whole scan: nobody changes a tree while it is being read (I3).
+        let mut cache = self.cache();
+        let mut snapshot = scan(&self.root, &self.rules, &cache, threads(), cancelled)?;
+        *cache = std::mem::take(&mut snapshot.cache);
+        sweep(&self.root, &snapshot.temporaries);
         Ok(snapshot)
     }
 

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::disk::Root;
 use crate::endpoint::{Endpoint, EndpointError};
-use crate::entry::File;
+use crate::entry::{Entry, File};
 use crate::operation::{Operation, OperationError, OperationId};
 use crate::proto::agent_server::Agent;
 use crate::proto::{self, OutputFrame};
@@ -124,7 +124,8 @@ impl Agent for Service {
         request: Request<proto::ScanRequest>,
     ) -> Result<Replies<proto::ScanReply>, Status> {
         let endpoint = self.endpoint()?;
-        let version = wire::digest(&request.into_inner().rules_version).map_err(wire_status)?;
+        let proto::ScanRequest { rules_version, known } = request.into_inner();
+        let version = wire::digest(&rules_version).map_err(wire_status)?;
         if version != endpoint.rules_version() {
             return Err(Status::failed_precondition("the rules are of another version (I8)"));
         }
@@ -132,11 +133,7 @@ impl Agent for Service {
         tokio::task::spawn_blocking(move || {
             let cancelled = AtomicBool::new(false);
             match endpoint.scan(&cancelled) {
-                Ok(snapshot) => {
-                    wire::tree_to_wire(&snapshot, &mut |reply| {
-                        send.blocking_send(Ok(reply)).is_ok()
-                    });
-                }
+                Ok(tree) => send_tree(&tree, &known, &send),
                 Err(error) => drop(send.blocking_send(Err(endpoint_status(error)))),
             }
         });
@@ -276,6 +273,19 @@ fn open_root(path: &Path, create: bool) -> Result<(Root, bool), EndpointError> {
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn join_status(error: tokio::task::JoinError) -> Status {
     Status::internal(format!("a thread of the agent failed: {error}"))
+}
+
+/// Sends a tree, or that it is the one that the session knows.
+fn send_tree(tree: &Entry, known: &[u8], send: &mpsc::Sender<Result<proto::ScanReply, Status>>) {
+    let fingerprint = wire::fingerprint(tree).0.to_vec();
+    let unchanged = fingerprint == known;
+    // If the session is gone there is nobody to send to.
+    let whole =
+        unchanged || wire::tree_to_wire(tree, &mut |reply| send.blocking_send(Ok(reply)).is_ok());
+    if whole {
+        let last = proto::ScanReply { fingerprint, unchanged, ..proto::ScanReply::default() };
+        let _ = send.blocking_send(Ok(last));
+    }
 }
 
 async fn take_steps(

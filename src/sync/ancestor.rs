@@ -47,6 +47,12 @@ impl Ancestor {
         self.root.as_ref()
     }
 
+    /// Lets `forget` take entries out: what is excluded from now on is agreed on no more. It must
+    /// add nothing. The manifest may remember longer; what it gives back is taken out again.
+    pub fn forget(&mut self, forget: impl FnOnce(Option<&mut Entry>)) {
+        forget(self.root.as_mut());
+    }
+
     /// Makes one change. False, and nothing changed, if the path's parent is not a directory here,
     /// or if the entry is of a kind that is never synchronised.
     ///

@@ -174,6 +174,8 @@ pub struct Engine {
     command_line: Vec<String>,
     replicas: ReplicaPair,
     ancestor: Ancestor,
+    /// The sandbox's tree as it last came, with its fingerprint: an unchanged one need not travel.
+    seen: Option<(Vec<u8>, Entry)>,
     /// The agent has been told these rules.
     prepared: Option<skync_agent::entry::Digest>,
     case_insensitive: [bool; 2],
@@ -211,6 +213,7 @@ impl Engine {
             command_line,
             replicas,
             ancestor,
+            seen: None,
             prepared: None,
             case_insensitive,
             saving: None,
@@ -279,23 +282,31 @@ impl Engine {
         let host = Arc::clone(&self.host.endpoint);
         let host = tokio::task::spawn_blocking(move || host.scan(&AtomicBool::new(false)));
         let version = self.host.rules.version.0.to_vec();
-        let mut replies =
-            self.sandbox.scan(ScanRequest { rules_version: version }).await?.into_inner();
-        let mut builder = TreeBuilder::default();
+        let known = self.seen.as_ref().map(|(fingerprint, _)| fingerprint.clone());
+        let request = ScanRequest { rules_version: version, known: known.unwrap_or_default() };
+        let mut replies = self.sandbox.scan(request).await?.into_inner();
+        let (mut builder, mut fingerprint, mut unchanged) = (TreeBuilder::default(), vec![], false);
         while let Some(reply) = replies.message().await? {
             reply.entries.into_iter().try_for_each(|entry| builder.push(entry))?;
+            fingerprint = reply.fingerprint;
+            unchanged = reply.unchanged;
         }
-        let sandbox = builder.finish()?;
+        let seen = match self.seen.take().filter(|_| unchanged) {
+            Some(seen) => seen,
+            None => (fingerprint, builder.finish()?),
+        };
+        let sandbox = seen.1.clone();
+        self.seen = Some(seen);
         Ok((host.await??, sandbox))
     }
 
     fn plan(&mut self, mut host: Entry, mut sandbox: Entry) -> Result<Plan, SyncError> {
-        let (rules, _) = Rules::compile(&self.host.rules);
-        let mut ancestor = self.ancestor.root().cloned();
-        rules.agree(ancestor.as_mut(), &mut host, &mut sandbox);
-        let mode = self.settings.mode;
-        let mut plan = reconcile(ancestor.as_ref(), Some(&host), Some(&sandbox), mode);
-        safety::check(ancestor.as_ref(), Some(&host), Some(&sandbox), &plan)?;
+        self.ancestor.forget(|ancestor| {
+            self.host.endpoint.rules().agree(ancestor, &mut host, &mut sandbox);
+        });
+        let (ancestor, mode) = (self.ancestor.root(), self.settings.mode);
+        let mut plan = reconcile(ancestor, Some(&host), Some(&sandbox), mode);
+        safety::check(ancestor, Some(&host), Some(&sandbox), &plan)?;
         for (side, tree) in [(Side::Host, &host), (Side::Sandbox, &sandbox)] {
             let insensitive = self.case_insensitive[usize::from(side == Side::Sandbox)];
             let changes = match side {

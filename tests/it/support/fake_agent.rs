@@ -165,7 +165,7 @@ impl Agent for FakeAgent {
         _: Request<proto::ScanRequest>,
     ) -> Result<Replies<proto::ScanReply>, Status> {
         let entries = (self.scans)(self.count.fetch_add(1, Ordering::Relaxed));
-        Ok(stream(vec![proto::ScanReply { entries }]))
+        Ok(stream(vec![proto::ScanReply { entries, ..proto::ScanReply::default() }]))
     }
 
     type ApplyStream = ReceiverStream<Result<proto::ApplyReply, Status>>;
