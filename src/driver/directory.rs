@@ -46,6 +46,9 @@ const SOCKET_PATH_MAX: usize = 103;
 /// How often a socket that is not there yet is tried.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(2);
 
+/// How long the status of an agent that has ended may take to be known.
+const STATUS_PATIENCE: Duration = Duration::from_secs(2);
+
 /// The directory driver.
 pub struct Directory {
     base: Option<PathBuf>,
@@ -214,9 +217,17 @@ impl Driver for Directory {
             return Ok(SandboxState::Gone);
         };
         let agent = place.agent(&record.agent);
-        let how = self.started(&sandbox.id).and_then(|running| running.ending());
+        let running = self.started(&sandbox.id);
+        let how = running.as_ref().and_then(|running| running.ending());
         // Its supervisors run the same file, and go a moment after it.
         if how.is_some() || !process::runs(&agent)? {
+            let how = match (how, running) {
+                // It is our child, and its status comes a moment after its end.
+                (None, Some(running)) => {
+                    tokio::time::timeout(STATUS_PATIENCE, running.ended()).await.ok()
+                }
+                (how, _) => how,
+            };
             let said = process::last_words(&place.log());
             let reason = format!("its agent {}{said}", how.as_deref().unwrap_or("does not run"));
             return Ok(SandboxState::Stopped { reason, out_of_memory: false });

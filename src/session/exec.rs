@@ -330,7 +330,8 @@ async fn prepare(
             ExitCode::Exhausted,
             format!("the sandbox's disk is full: no room for {open} of the host"),
         )
-        .hint("give the sandbox more room, or exclude what it does not need (`--exclude`)"));
+        .hint("give the sandbox more room, or exclude what it does not need (`--exclude`)")
+        .hint("the profile's `root` puts the project elsewhere in it: `/dev/shm` is small there"));
     }
     tell_of(&report, events).await;
     Ok((link, sandbox, report))
