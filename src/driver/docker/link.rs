@@ -19,6 +19,8 @@ use super::monitor::Monitor;
 use super::stream::ExecStream;
 use crate::driver::{ByteStream, DriverError, ErrorKind, Sandbox};
 
+/// How long the end of a container may take to be known after a call to it failed.
+const ENDING_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the agent may take to dial for the first time, before a socket that it perhaps
 /// cannot see is given up. It takes some milliseconds.
 const FIRST_DIAL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -133,12 +135,19 @@ impl Live {
         patience: Duration,
     ) -> Result<Box<dyn ByteStream>, DriverError> {
         let deadline = Instant::now() + patience;
-        tokio::select! {
+        let failed = tokio::select! {
             // An agent that has dialled counts, even if its container has just ended.
             biased;
-            stream = self.connect(engine, sandbox, deadline) => stream,
-            error = self.ended(sandbox) => Err(error),
-        }
+            stream = self.connect(engine, sandbox, deadline) => match stream {
+                Ok(stream) => return Ok(stream),
+                Err(error) => error,
+            },
+            error = self.ended(sandbox) => return Err(error),
+        };
+        // A call that failed because the container ended says less than how that ended, which is
+        // known a moment later.
+        let ended = tokio::time::timeout(ENDING_TIMEOUT, self.ended(sandbox));
+        Err(ended.await.unwrap_or(failed))
     }
 
     async fn ended(&self, sandbox: &Sandbox) -> DriverError {
