@@ -140,6 +140,17 @@ try_dockerd() {
   disown "$launcher" 2>/dev/null || true
 }
 
+# Removes the pid file of an engine that was killed: its number may be somebody else's by now, and then dockerd would
+# not start, or would wait for a containerd that is none.
+forget_dead_engine() {
+  local file name
+  for file in /run/docker.pid /run/docker/containerd/containerd.pid; do
+    [[ -s $file ]] || continue
+    name=$(cat "/proc/$(cat "$file")/comm" 2>/dev/null || true)
+    if [[ $name != dockerd && $name != containerd ]]; then as_root rm -f "$file"; fi
+  done
+}
+
 # Makes sure that a container engine answers. What it starts keeps running after us: the next run is then quick.
 ensure_dockerd() {
   engine_answers && return 0
@@ -175,6 +186,7 @@ start_dockerd() {
   # A flag that the machine's own configuration also sets is an error for dockerd.
   if [[ -s /etc/docker/daemon.json ]]; then attempts=('' "${attempts[@]}"); fi
 
+  forget_dead_engine
   : >"$STATE_DIR/dockerd.log"
   for attempt in "${attempts[@]}"; do
     read -ra flags <<<"$attempt"
