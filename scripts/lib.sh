@@ -146,8 +146,12 @@ forget_dead_engine() {
   local file name
   for file in /run/docker.pid /run/docker/containerd/containerd.pid; do
     [[ -s $file ]] || continue
-    name=$(cat "/proc/$(cat "$file")/comm" 2>/dev/null || true)
-    if [[ $name != dockerd && $name != containerd ]]; then as_root rm -f "$file"; fi
+    # A process that was killed and not yet reaped has a name still, and no program any more.
+    name=$(as_root readlink "/proc/$(cat "$file")/exe" 2>/dev/null || true)
+    case ${name##*/} in
+      dockerd | containerd) ;;
+      *) as_root rm -f "$file" ;;
+    esac
   done
 }
 
