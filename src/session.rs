@@ -11,6 +11,7 @@
 
 pub mod cleanup;
 pub mod client;
+pub mod events;
 pub mod exec;
 pub mod journal;
 pub mod keeper;

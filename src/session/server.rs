@@ -24,7 +24,8 @@ use crate::config::Profile;
 use crate::driver::{Driver, Progress, Sandbox};
 use crate::error::{CliError, ExitCode};
 use crate::link::Link;
-use crate::session::exec::{self, Events, Wish, Wishes};
+use crate::session::events::{Events, with_progress};
+use crate::session::exec::{self, Wish, Wishes};
 use crate::session::journal::{Entry, Journal};
 use crate::session::lifecycle::{Lifecycle, Next};
 use crate::session::live::{Live, Maker, state_directory};
@@ -250,7 +251,7 @@ impl Session {
             return Err(CliError::new(ExitCode::NotFound, "there is no sandbox"));
         };
         let counters = live.counters();
-        let result = exec::with_progress(events, &counters, live.synchronise()).await;
+        let result = with_progress(events, &counters, live.synchronise()).await;
         let unsynced = match &result {
             Ok(report) => report.unsynced(),
             // Before a command has run, all that is in the sandbox is on the host.

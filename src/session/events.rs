@@ -1,0 +1,164 @@
+//! What a session tells the client of an `Exec`: events, progress, and what a person should know.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use skync_agent::proto as agent;
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use crate::driver::Progress;
+use crate::session::proto::exec_event::Event;
+use crate::session::proto::{self, ExecEvent};
+use crate::sync::plan::{NoteKind, Side};
+use crate::sync::report::Report;
+use crate::sync::transfer::Counters;
+
+/// Between two looks at how far a transfer is.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a client may take to read the last event.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// Paths that are named one by one; the rest is counted.
+const PATHS_SHOWN_MAX: usize = 20;
+
+/// The events of one `Exec`, on their way to its client.
+#[derive(Clone)]
+pub struct Events {
+    send: mpsc::Sender<Result<ExecEvent, Status>>,
+    /// What has been noted: what holds before the command and after it is told once.
+    noted: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Events {
+    /// Over a channel to the client.
+    pub fn new(send: mpsc::Sender<Result<ExecEvent, Status>>) -> Self {
+        Self { send, noted: Arc::default() }
+    }
+
+    /// Sends an event; false if the client is gone.
+    pub async fn send(&self, event: Event) -> bool {
+        self.send.send(Ok(ExecEvent { event: Some(event) })).await.is_ok()
+    }
+
+    /// Sends an event if there is room: for progress, of which any may be missed.
+    pub(super) fn offer(&self, event: Event) {
+        let _ = self.send.try_send(Ok(ExecEvent { event: Some(event) }));
+    }
+
+    pub(super) async fn note(&self, text: String) {
+        // The set is whole after any panic: an insert is one call.
+        if !self.noted.lock().unwrap_or_else(PoisonError::into_inner).insert(text.clone()) {
+            return;
+        }
+        self.send(Event::Note(text)).await;
+    }
+
+    pub(super) async fn gone(&self) {
+        self.send.closed().await;
+    }
+
+    /// Waits until the client has taken the last event and hung up: a session that ends before
+    /// would take the event with it.
+    pub async fn read_to_the_end(&self) {
+        let _ = tokio::time::timeout(GOODBYE, self.gone()).await;
+    }
+}
+
+/// Shows a transfer's progress while `work` runs.
+pub async fn with_progress<T>(
+    events: Option<&Events>,
+    counters: &Counters,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = std::pin::pin!(work);
+    let base = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let (files, bytes) = (base(&counters.files_total), base(&counters.bytes_total));
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(PROGRESS_INTERVAL) => {}
+        }
+        let (Some(events), total) = (events, base(&counters.bytes_total) - bytes) else { continue };
+        if total > 0 {
+            let step = format!("syncing {} files", base(&counters.files_total) - files);
+            let done = base(&counters.bytes).saturating_sub(bytes);
+            events.offer(Event::Progress(proto::Progress { step, done, total, bytes: true }));
+        }
+    }
+}
+
+/// Notes what a person should know of a synchronisation.
+pub(super) async fn tell_of(report: &Report, events: &Events) {
+    let problems = report.problems.iter();
+    let mut lines: Vec<String> = problems
+        .map(|problem| {
+            format!("warning: not synced: {} ({}): {}", problem.path, problem.side, problem.reason)
+        })
+        .collect();
+    lines.extend(report.conflicts.iter().map(|conflict| {
+        format!("warning: conflict: {}: {}; both versions are kept", conflict.path, conflict.kind)
+    }));
+    lines.extend(report.notes.iter().map(|note| match note.kind {
+        NoteKind::ChangeKept { deleted_on: Side::Host } => {
+            format!("note: {} was deleted on the host and changed in the sandbox: kept", note.path)
+        }
+        NoteKind::ChangeKept { deleted_on: Side::Sandbox } => {
+            format!("note: {} was deleted in the sandbox and changed on the host: kept", note.path)
+        }
+        NoteKind::HostWon => {
+            format!("note: {}: the host's version replaced the sandbox's", note.path)
+        }
+        NoteKind::RestKept { kept_on: Side::Host } => format!(
+            "note: {} was deleted in the sandbox and stays on the host, with what is excluded",
+            note.path
+        ),
+        NoteKind::RestKept { kept_on: Side::Sandbox } => format!(
+            "note: {} was deleted on the host and stays in the sandbox, with what is excluded",
+            note.path
+        ),
+    }));
+    let more = lines.len().saturating_sub(PATHS_SHOWN_MAX);
+    lines.truncate(PATHS_SHOWN_MAX);
+    for line in lines {
+        events.note(line).await;
+    }
+    if more > 0 {
+        events.note(format!("… and {more} more")).await;
+    }
+}
+
+pub(super) fn summary(report: &Report) -> proto::SyncSummary {
+    proto::SyncSummary {
+        files_sent: report.sent.0,
+        bytes_sent: report.sent.1,
+        files_received: report.received.0,
+        bytes_received: report.received.1,
+        removed_in_sandbox: report.removed[1],
+        removed_on_host: report.removed[0],
+        conflicts: report.conflicts.iter().map(|conflict| conflict.path.to_string()).collect(),
+        problems: report.problems.iter().map(|p| format!("{}: {}", p.path, p.reason)).collect(),
+    }
+}
+
+pub(super) fn exit_to_client(exit: agent::Exit) -> proto::Exit {
+    proto::Exit {
+        code: exit.code,
+        signal: exit.signal,
+        out_of_memory: exit.out_of_memory,
+        memory_limit: exit.memory_limit,
+        stopped: exit.stopped,
+        survivors: exit.survivors,
+    }
+}
+
+pub(super) fn progress_to_client(progress: Progress) -> proto::Progress {
+    match progress {
+        Progress::Step(step) => proto::Progress { step, ..proto::Progress::default() },
+        Progress::Bytes { done, total } => {
+            let total = total.unwrap_or(0);
+            proto::Progress { step: String::new(), done, total, bytes: true }
+        }
+    }
+}
