@@ -286,40 +286,6 @@ fn current_umask() -> u16 {
     }
 }
 
-/// Removes a directory of our own state with all that is in it, or a single file. Links are
-/// removed, never followed. A path that is not there is no error.
-///
-/// # Errors
-/// The first thing that could not be removed; the rest may be gone.
-pub fn remove_tree(path: &Path) -> Result<(), DiskError> {
-    let fail = |errno| DiskError::at("remove", path, errno);
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(fail(Errno::INVAL));
-    };
-    use std::os::unix::ffi::OsStrExt;
-    let name = Name::parse(name.as_bytes()).map_err(|_| fail(Errno::INVAL))?;
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    match DirFd::open(parent) {
-        Ok(directory) => remove_below(&directory, &name).map_err(fail),
-        Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(fail(errno)),
-    }
-}
-
-fn remove_below(parent: &DirFd, name: &Name) -> Result<(), Errno> {
-    match parent.stat(name) {
-        Ok(meta) if meta.kind == Kind::Directory => {}
-        Ok(_) => return parent.remove_file(name),
-        Err(Errno::NOENT) => return Ok(()),
-        Err(errno) => return Err(errno),
-    }
-    let directory = parent.open_directory(name)?;
-    for (child, _) in directory.list(&mut Vec::new())? {
-        remove_below(&directory, &child)?;
-    }
-    parent.remove_directory(name)
-}
-
 fn kind_of(file_type: FileType) -> Option<Kind> {
     match file_type {
         FileType::RegularFile => Some(Kind::File),

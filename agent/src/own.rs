@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
-use crate::disk;
+pub mod removal;
 
 /// The file by which a driver finds a sandbox that is a directory.
 const RECORD: &str = "sandbox.json";
@@ -45,17 +45,7 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
 /// # Errors
 /// The first thing that could not be removed.
 pub fn remove_place(place: &Path) -> io::Result<()> {
-    let entries = match std::fs::read_dir(place) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_name() != RECORD {
-            disk::remove_tree(&entry.path()).map_err(io::Error::other)?;
-        }
-    }
-    disk::remove_tree(place).map_err(io::Error::other)?;
+    removal::remove(place, RECORD)?;
     if let Some(parent) = place.parent() {
         // Other sandboxes may be there, or it is not ours to remove.
         let _ = std::fs::remove_dir(parent);

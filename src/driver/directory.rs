@@ -16,7 +16,6 @@
 mod files;
 mod process;
 mod record;
-mod removal;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use skync_agent::own::removal;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 

@@ -1,7 +1,7 @@
 //! What happens when the tree moves under the applier, or the disk does not play along.
 
 use super::*;
-use crate::disk::remove_tree;
+use crate::own::removal;
 
 #[test]
 fn a_parent_that_became_a_link_lets_nothing_out() {
@@ -17,7 +17,7 @@ fn a_parent_that_became_a_link_lets_nothing_out() {
         world.put("dir/victim", b"x");
         world.put("dir/sub/victim", b"x");
         assert_eq!(world.scan().files, 2);
-        remove_tree(&world.at("dir")).expect("removed");
+        removal::remove(&world.at("dir"), "").expect("removed");
         symlink(&secret, world.at("dir")).expect("a link");
         let x = || Some(file(b"x", 0o644));
         let mut steps = small("dir/new", None, b"n", 0o644);

@@ -1,4 +1,4 @@
-//! Removes the directory of a sandbox that is known to be ours.
+//! Removes a directory that is known to be ours, whatever is in it.
 //!
 //! Never follows a symbolic link and never leaves the directory it was given: everything below it
 //! is reached by directory descriptors.
@@ -21,7 +21,10 @@ const DEPTH_MAX: usize = 64;
 /// Removes `directory` with all that is in it, its entry `last` after everything else.
 ///
 /// A directory that is not there is no error.
-pub(super) fn remove(directory: &Path, last: &str) -> io::Result<()> {
+///
+/// # Errors
+/// The first thing that could not be removed; the rest may be gone.
+pub fn remove(directory: &Path, last: &str) -> io::Result<()> {
     let mut moved = 0;
     for _ in 0..ROUNDS_MAX {
         let top = match open(rustix::fs::CWD, directory) {
