@@ -8,7 +8,11 @@
 
 use std::fmt;
 
-use crate::path::{Name, PathError, SyncPath};
+use crate::path::{PathError, SyncPath};
+
+mod children;
+
+pub use children::Children;
 
 /// BLAKE3 of a file's content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,7 +89,7 @@ pub struct Directory {
     /// It holds excluded or untracked content and nothing else. Never set in an ancestor.
     pub only_excluded: bool,
     /// Sorted by name, each name once.
-    pub children: Vec<(Name, Entry)>,
+    pub children: Children,
 }
 
 impl Directory {
@@ -146,7 +150,7 @@ impl Entry {
             Self::Directory(directory) => Self::Directory(Directory {
                 mode: directory.mode,
                 only_excluded: directory.only_excluded,
-                children: Vec::new(),
+                children: Children::default(),
             }),
             other => other.clone(),
         }

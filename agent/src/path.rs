@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Longest name of one entry, in bytes (`NAME_MAX` on Linux).
 pub const NAME_BYTES_MAX: usize = 255;
@@ -31,9 +32,9 @@ pub enum PathError {
     TooLong(usize),
 }
 
-/// The name of one entry in a directory.
+/// The name of one entry in a directory. Clones share it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(Box<[u8]>);
+pub struct Name(Arc<[u8]>);
 
 impl Name {
     /// Checks and takes a name.
@@ -149,7 +150,7 @@ impl SyncPath {
     #[must_use]
     pub fn join(&self, name: &Name) -> Self {
         if self.is_root() {
-            return Self(name.0.clone());
+            return Self(name.as_bytes().into());
         }
         let mut bytes = Vec::with_capacity(self.0.len() + 1 + name.0.len());
         bytes.extend_from_slice(&self.0);

@@ -97,7 +97,7 @@ pub fn entry_from_wire(entry: proto::Entry) -> Result<Option<Entry>, WireError> 
         proto::Kind::Directory => Entry::Directory(Directory {
             mode,
             only_excluded: entry.only_excluded,
-            children: Vec::new(),
+            children: crate::entry::Children::default(),
         }),
         proto::Kind::File => Entry::File(File {
             digest: digest(&entry.digest)?,

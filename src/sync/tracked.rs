@@ -6,7 +6,7 @@
 //! other, which must neither bring the directory back nor be deleted again and again. So a husk
 //! counts as absent, except beside a real directory at the same path: then both have the directory.
 
-use skync_agent::entry::{Directory, Entry};
+use skync_agent::entry::{Children, Directory, Entry};
 
 /// True if nothing synchronisable is there: no entry, a special file, or a husk.
 ///
@@ -86,7 +86,11 @@ pub fn tracked(entry: &Entry) -> Option<Entry> {
                 return None;
             }
             let mode = directory.mode;
-            Some(Entry::Directory(Directory { mode, only_excluded: false, children }))
+            Some(Entry::Directory(Directory {
+                mode,
+                only_excluded: false,
+                children: children.into(),
+            }))
         }
     }
 }
@@ -99,7 +103,7 @@ pub fn shallow_tracked(entry: &Entry) -> Option<Entry> {
         Entry::Directory(directory) => Some(Entry::Directory(Directory {
             mode: directory.mode,
             only_excluded: false,
-            children: Vec::new(),
+            children: Children::default(),
         })),
     }
 }

@@ -1,6 +1,6 @@
 //! Small trees to write tests with, and a way to read them: `dir([("a", file("1"))])` is `{a: 1}`.
 
-use skync_agent::entry::{Digest, Directory, Entry, File};
+use skync_agent::entry::{Children, Digest, Directory, Entry, File};
 use skync_agent::path::{Name, SyncPath};
 
 /// A file whose digest is its content, so that a test can read it back; at most 32 bytes.
@@ -31,12 +31,12 @@ pub(super) fn dir_of(children: impl IntoIterator<Item = (String, Entry)>) -> Ent
     let mut children: Vec<_> =
         children.into_iter().map(|(text, entry)| (name(&text), entry)).collect();
     children.sort_by(|(one, _), (other, _)| one.cmp(other));
-    Entry::Directory(Directory { mode: 0o755, only_excluded: false, children })
+    Entry::Directory(Directory { mode: 0o755, only_excluded: false, children: children.into() })
 }
 
 /// A directory with excluded content and nothing else.
 pub(super) fn husk() -> Entry {
-    Entry::Directory(Directory { mode: 0o755, only_excluded: true, children: Vec::new() })
+    Entry::Directory(Directory { mode: 0o755, only_excluded: true, children: Children::default() })
 }
 
 /// A socket or the like.

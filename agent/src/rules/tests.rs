@@ -194,7 +194,7 @@ fn tree(children: Vec<(&str, Entry)>) -> Entry {
         .map(|(name, entry)| (Name::parse(name.as_bytes()).expect("a name"), entry))
         .collect();
     children.sort_by(|a, b| a.0.cmp(&b.0));
-    Entry::Directory(Directory { mode: 0o755, only_excluded: false, children })
+    Entry::Directory(Directory { mode: 0o755, only_excluded: false, children: children.into() })
 }
 
 #[test]

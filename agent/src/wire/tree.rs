@@ -211,7 +211,8 @@ mod tests {
             })
         };
         let name = |name: &str| Name::parse(name.as_bytes()).expect("a name");
-        let directory = |children| {
+        let directory = |children: Vec<(Name, Entry)>| {
+            let children = children.into();
             Entry::Directory(Directory { mode: 0o755, children, ..Directory::default() })
         };
         directory(vec![

@@ -37,7 +37,7 @@ fn plan(at: &SyncPath, from: Option<&Entry>, to: Option<&Entry>, steps: &mut Vec
 
 fn below(at: &SyncPath, from: Option<&Entry>, to: Option<&Entry>, steps: &mut Vec<Transition>) {
     let children = |entry: Option<&Entry>| -> Vec<(Name, Entry)> {
-        entry.and_then(Entry::as_directory).map(|d| d.children.clone()).unwrap_or_default()
+        entry.and_then(Entry::as_directory).map(|d| d.children.to_vec()).unwrap_or_default()
     };
     let (from, to) = (children(from), children(to));
     let mut names: Vec<_> = from.iter().chain(&to).map(|(name, _)| name.clone()).collect();

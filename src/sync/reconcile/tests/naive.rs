@@ -24,7 +24,7 @@ pub(super) struct NaivePlan {
 type Tree = Option<Entry>;
 
 fn children(tree: &Tree) -> Vec<(Name, Entry)> {
-    tree.as_ref().and_then(Entry::as_directory).map_or_else(Vec::new, |d| d.children.clone())
+    tree.as_ref().and_then(Entry::as_directory).map_or_else(Vec::new, |d| d.children.to_vec())
 }
 
 fn child(tree: &Tree, name: &Name) -> Tree {
@@ -32,7 +32,7 @@ fn child(tree: &Tree, name: &Name) -> Tree {
 }
 
 fn directory(children: Vec<(Name, Entry)>) -> Entry {
-    Entry::Directory(Directory { mode: 0o755, only_excluded: false, children })
+    Entry::Directory(Directory { mode: 0o755, only_excluded: false, children: children.into() })
 }
 
 fn is_dir(tree: &Tree) -> bool {
