@@ -4,7 +4,10 @@
 //! in, values out, no time, no logging. [`transfer`] carries content and steps, [`manifest`] is
 //! what a session remembers in SQLite.
 
+pub mod agree;
 pub mod ancestor;
+pub mod core;
+pub mod dirty;
 pub mod engine;
 pub mod manifest;
 pub mod plan;

@@ -11,8 +11,10 @@ use std::fmt;
 use crate::path::{PathError, SyncPath};
 
 mod children;
+mod edit;
 
 pub use children::Children;
+pub use edit::differences;
 
 /// BLAKE3 of a file's content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -12,8 +12,8 @@
 //! those names. `target/` is a build directory beside a `Cargo.toml` and an ordinary one elsewhere.
 //! So exclusion is a function of a path *and of the names in its directory*. Those names can differ
 //! between the two sides until they are synchronised, and a directory that one side excludes and
-//! the other does not looks deleted. [`Rules::agree`] removes that: it judges by the names of both
-//! sides together and takes what is excluded out of all three trees before anything is compared.
+//! the other does not looks deleted. The host's `sync::agree` removes that: it judges by the names
+//! of both sides together and takes what is excluded out before anything is compared.
 //!
 //! This module reads no file except in [`RuleSet::collect`], and writes none.
 
@@ -29,7 +29,7 @@ use ignore::gitignore::Gitignore;
 pub use collect::CollectError;
 pub use compile::RuleProblem;
 
-use crate::entry::{Digest, Entry};
+use crate::entry::Digest;
 use crate::path::{Name, SyncPath};
 use crate::staging::TEMP_PREFIX;
 
@@ -278,70 +278,23 @@ impl Rules {
         false
     }
 
-    /// Makes three trees agree on what the conditional patterns exclude: in a directory that holds
-    /// one of the names on either side, what is excluded by it leaves all three. Leaving the
-    /// ancestor is no deletion. To be called before two scans are compared.
-    pub fn agree(&self, ancestor: Option<&mut Entry>, host: &mut Entry, sandbox: &mut Entry) {
-        if !self.conditional.is_empty() {
-            let mut trees = [ancestor, Some(host), Some(sandbox)];
-            self.agree_in(&self.root(), &SyncPath::root(), &mut trees);
-        }
+    /// True if some pattern looks at the names beside it.
+    pub fn has_conditional(&self) -> bool {
+        !self.conditional.is_empty()
     }
 
-    fn agree_in(
-        &self,
-        rules: &DirectoryRules,
-        path: &SyncPath,
-        trees: &mut [Option<&mut Entry>; 3],
-    ) {
-        let mut rules = rules.clone();
-        self.with_names(&mut rules, |name| {
-            trees[1..].iter().flatten().any(|tree| {
-                tree.as_directory().is_some_and(|directory| directory.child(name).is_some())
-            })
-        });
-        if rules.conditional_on != 0 {
-            for tree in trees.iter_mut().flatten() {
-                self.prune(&rules, path, tree);
-            }
-        }
-        let mut names: Vec<Name> = Vec::new();
-        for tree in trees.iter().flatten() {
-            if let Some(directory) = tree.as_directory() {
-                let below = directory.children.iter().filter(|(_, e)| e.as_directory().is_some());
-                names.extend(below.map(|(name, _)| name.clone()));
-            }
-        }
-        names.sort_unstable();
-        names.dedup();
-        for name in names {
-            let below = path.join(&name);
-            let mut children = trees.each_mut().map(|tree| child_mut(tree.as_deref_mut()?, &name));
-            self.agree_in(&self.child(&rules, &below), &below, &mut children);
-        }
-    }
-
-    fn prune(&self, rules: &DirectoryRules, path: &SyncPath, tree: &mut Entry) {
-        let Entry::Directory(directory) = tree else {
-            return;
-        };
-        let before = directory.children.len();
-        directory.children.retain(|(name, entry)| {
-            let is_directory = entry.as_directory().is_some();
-            !self.is_excluded_in(rules, path.join(name).as_bytes(), is_directory)
-        });
-        if directory.children.is_empty() && before > 0 {
-            directory.only_excluded = true;
-        }
+    /// True if a name switches a conditional pattern on: once it comes or goes, its whole directory
+    /// is to be judged again.
+    pub fn is_beside(&self, name: &[u8]) -> bool {
+        self.conditional.iter().any(|conditional| conditional.beside.iter().any(|b| b == name))
     }
 }
 
-fn child_mut<'a>(tree: &'a mut Entry, name: &Name) -> Option<&'a mut Entry> {
-    let Entry::Directory(directory) = tree else {
-        return None;
-    };
-    let at = directory.children.binary_search_by(|(other, _)| other.cmp(name)).ok()?;
-    Some(&mut directory.children[at].1)
+impl DirectoryRules {
+    /// Which conditional patterns its names switch on.
+    pub fn switches(&self) -> u64 {
+        self.conditional_on
+    }
 }
 
 #[cfg(test)]

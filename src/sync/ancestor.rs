@@ -5,7 +5,7 @@
 //! so what does not fit is refused rather than forced, and every state it can be in is a valid tree
 //! (I11).
 
-use skync_agent::entry::{Directory, Entry, TreeError, validate_ancestor};
+use skync_agent::entry::{Entry, TreeError, validate_ancestor};
 use skync_agent::path::SyncPath;
 
 use super::plan::{Change, Step};
@@ -63,25 +63,19 @@ impl Ancestor {
             Some(Some(entry)) => Some(entry),
             None => None,
         };
-        let Some((parent, name)) = path.split() else {
-            match (&mut self.root, entry) {
-                (Some(place), Some(entry)) => replace(place, entry),
-                (root, entry) => *root = entry,
+        match (&mut self.root, entry) {
+            (root, None) if path.is_root() => {
+                *root = None;
+                true
             }
-            return true;
-        };
-        let Some(directory) = self.directory_mut(&parent) else {
+            (Some(root), entry) => root.put_shallow(path, entry),
+            (root @ None, Some(entry)) if path.is_root() => {
+                *root = Some(entry);
+                true
+            }
             // What is not there has no children either.
-            return entry.is_none();
-        };
-        let at = directory.children.binary_search_by(|(other, _)| other.cmp(&name));
-        match (at, entry) {
-            (Ok(at), Some(entry)) => replace(&mut directory.children[at].1, entry),
-            (Ok(at), None) => drop(directory.children.remove(at)),
-            (Err(at), Some(entry)) => directory.children.insert(at, (name, entry)),
-            (Err(_), None) => {}
+            (None, entry) => entry.is_none(),
         }
-        true
     }
 
     /// Moves on after a plan: takes over what was agreed, then the steps that were applied.
@@ -106,29 +100,5 @@ impl Ancestor {
             }
         }
         made
-    }
-
-    fn directory_mut(&mut self, path: &SyncPath) -> Option<&mut Directory> {
-        let root = as_directory_mut(self.root.as_mut()?)?;
-        path.names().try_fold(root, |directory, name| {
-            let children = &mut directory.children;
-            let at = children.binary_search_by(|(other, _)| other.as_bytes().cmp(name)).ok()?;
-            as_directory_mut(&mut children[at].1)
-        })
-    }
-}
-
-/// Puts `entry` in place of what is there; a directory that stays one keeps its children.
-fn replace(place: &mut Entry, entry: Entry) {
-    match (place, entry) {
-        (Entry::Directory(old), Entry::Directory(new)) => old.mode = new.mode,
-        (place, entry) => *place = entry,
-    }
-}
-
-fn as_directory_mut(entry: &mut Entry) -> Option<&mut Directory> {
-    match entry {
-        Entry::Directory(directory) => Some(directory),
-        Entry::File(_) | Entry::Symlink(_) | Entry::Untracked | Entry::Problem(_) => None,
     }
 }

@@ -302,7 +302,9 @@ impl Engine {
 
     fn plan(&mut self, mut host: Entry, mut sandbox: Entry) -> Result<Plan, SyncError> {
         self.ancestor.forget(|ancestor| {
-            self.host.endpoint.rules().agree(ancestor, &mut host, &mut sandbox);
+            let all = super::dirty::Dirty::all();
+            let rules = self.host.endpoint.rules();
+            super::agree::agree(rules, &all, ancestor, &mut host, &mut sandbox);
         });
         let (ancestor, mode) = (self.ancestor.root(), self.settings.mode);
         let mut plan = reconcile(ancestor, Some(&host), Some(&sandbox), mode);

@@ -39,6 +39,7 @@ use std::slice;
 use skync_agent::entry::{Directory, Entry};
 use skync_agent::path::{Name, SyncPath};
 
+use super::dirty::Dirty;
 use super::plan::{Change, Conflict, ConflictKind, Note, NoteKind, Plan, Problem, Side};
 use super::tracked::{holds_problem, holds_untracked, is_absent, shallow_tracked, tracked};
 use crate::config::SyncMode;
@@ -48,15 +49,34 @@ mod tests;
 
 /// Compares both sides with the ancestor and plans what makes them the same.
 ///
-/// The cost is linear in the size of the three trees; only what goes into the plan is copied.
+/// The cost is linear in the size of the three trees, as far as they do not share their directories;
+/// only what goes into the plan is copied.
 pub fn reconcile(
     ancestor: Option<&Entry>,
     host: Option<&Entry>,
     sandbox: Option<&Entry>,
     mode: SyncMode,
 ) -> Plan {
+    reconcile_within(ancestor, host, sandbox, mode, &Dirty::all())
+}
+
+/// As [`reconcile`], for nothing but the paths in `dirty` and what is below them.
+///
+/// Where only one side has a directory on the way to such a path, everything at and below that
+/// point is decided, as it always is. The cost is linear in what is looked at.
+pub fn reconcile_within<'a>(
+    ancestor: Option<&'a Entry>,
+    host: Option<&'a Entry>,
+    sandbox: Option<&'a Entry>,
+    mode: SyncMode,
+    dirty: &'a Dirty,
+) -> Plan {
+    if dirty.is_empty() {
+        return Plan::default();
+    }
     let mut walk = Walk { mode, trail: Vec::new(), plan: Plan::default() };
-    let mut levels: Vec<_> = walk.visit(Trio { ancestor, host, sandbox }).into_iter().collect();
+    let root = Trio { ancestor, host, sandbox, dirty };
+    let mut levels: Vec<_> = walk.visit(root).into_iter().collect();
     // A loop rather than a recursion: how deep the sandbox's tree is, is the sandbox's choice.
     while let Some(level) = levels.last_mut() {
         let Some((name, at)) = level.next() else {
@@ -79,6 +99,8 @@ struct Trio<'a> {
     ancestor: Option<&'a Entry>,
     host: Option<&'a Entry>,
     sandbox: Option<&'a Entry>,
+    /// What is to be looked at here and below.
+    dirty: &'a Dirty,
 }
 
 impl<'a> Trio<'a> {
@@ -91,20 +113,42 @@ impl<'a> Trio<'a> {
 }
 
 /// The names of a directory that both sides have, and of what the ancestor has there, in order.
-struct Level<'a> {
-    ancestor: Children<'a>,
-    host: Children<'a>,
-    sandbox: Children<'a>,
+enum Level<'a> {
+    /// All of them.
+    Whole { ancestor: Children<'a>, host: Children<'a>, sandbox: Children<'a>, dirty: &'a Dirty },
+    /// Those on the way to something dirty.
+    Part {
+        ancestor: Option<&'a Directory>,
+        host: &'a Directory,
+        sandbox: &'a Directory,
+        names: Box<dyn Iterator<Item = (&'a Name, &'a Dirty)> + 'a>,
+    },
 }
 
 impl<'a> Level<'a> {
-    fn new(ancestor: Option<&'a Directory>, host: &'a Directory, sandbox: &'a Directory) -> Self {
+    fn new(
+        ancestor: Option<&'a Directory>,
+        host: &'a Directory,
+        sandbox: &'a Directory,
+        dirty: &'a Dirty,
+    ) -> Option<Self> {
+        if !dirty.is_whole() {
+            return Some(Self::Part { ancestor, host, sandbox, names: Box::new(dirty.names()) });
+        }
+        let shared = |known: &Directory| {
+            known.children.is_shared_with(&host.children)
+                && known.children.is_shared_with(&sandbox.children)
+        };
+        if ancestor.is_some_and(shared) {
+            return None;
+        }
         let known: &'a [(Name, Entry)] = ancestor.map_or(&[], |directory| &directory.children);
-        Self {
+        Some(Self::Whole {
             ancestor: known.iter().peekable(),
             host: host.children.iter().peekable(),
             sandbox: sandbox.children.iter().peekable(),
-        }
+            dirty,
+        })
     }
 }
 
@@ -113,14 +157,22 @@ impl<'a> Iterator for Level<'a> {
 
     /// A name that only the ancestor has comes too: both sides deleted it.
     fn next(&mut self) -> Option<Self::Item> {
-        let heads = [&mut self.ancestor, &mut self.host, &mut self.sandbox].map(peek_name);
-        let name = heads.into_iter().flatten().min()?;
-        let at = Trio {
-            ancestor: take(&mut self.ancestor, name),
-            host: take(&mut self.host, name),
-            sandbox: take(&mut self.sandbox, name),
-        };
-        Some((name, at))
+        match self {
+            Self::Whole { ancestor, host, sandbox, dirty } => {
+                let heads = [&mut *ancestor, &mut *host, &mut *sandbox].map(peek_name);
+                let name = heads.into_iter().flatten().min()?;
+                let (ancestor, host) = (take(ancestor, name), take(host, name));
+                let sandbox = take(sandbox, name);
+                Some((name, Trio { ancestor, host, sandbox, dirty }))
+            }
+            Self::Part { ancestor, host, sandbox, names } => {
+                let (name, dirty) = names.next()?;
+                let ancestor = ancestor.and_then(|directory| directory.child(name.as_bytes()));
+                let host = host.child(name.as_bytes());
+                let sandbox = sandbox.child(name.as_bytes());
+                Some((name, Trio { ancestor, host, sandbox, dirty }))
+            }
+        }
     }
 }
 
@@ -161,7 +213,7 @@ impl<'a> Walk<'a> {
                 if ancestor.is_none() {
                     self.agree(at.ancestor, at.host);
                 }
-                return Some(Level::new(ancestor, host, sandbox));
+                return Level::new(ancestor, host, sandbox, at.dirty);
             }
             (host, sandbox) if is_absent(host) && is_absent(sandbox) => self.forget(at),
             (Some(host), Some(sandbox)) if host.shallow_eq(sandbox) => {

@@ -188,33 +188,6 @@ fn collecting_reads_nested_files_but_none_below_what_is_excluded() {
     assert_eq!(of(&without.gitignore), [] as [&str; 0]);
 }
 
-fn tree(children: Vec<(&str, Entry)>) -> Entry {
-    let mut children: Vec<_> = children
-        .into_iter()
-        .map(|(name, entry)| (Name::parse(name.as_bytes()).expect("a name"), entry))
-        .collect();
-    children.sort_by(|a, b| a.0.cmp(&b.0));
-    Entry::Directory(Directory { mode: 0o755, only_excluded: false, children: children.into() })
-}
-
-#[test]
-fn a_manifest_on_one_side_takes_target_out_of_all_trees() {
-    let rules = compiled(&RuleSet::of_defaults());
-    let file = || Entry::Symlink((*b"x").into());
-    let with = || tree(vec![("p", tree(vec![("target", tree(vec![("a", file())]))]))]);
-    let (mut ancestor, mut host) = (with(), with());
-    // The sandbox has made a Cargo.toml and so leaves its own `target` out of its scan.
-    let mut sandbox = tree(vec![("p", tree(vec![("Cargo.toml", file())]))]);
-    rules.agree(Some(&mut ancestor), &mut host, &mut sandbox);
-    for side in [&ancestor, &host, &sandbox] {
-        assert!(side.find(&path("p")).is_some());
-        assert!(side.find(&path("p/target")).is_none());
-    }
-    let (mut host, mut sandbox) = (with(), with());
-    rules.agree(None, &mut host, &mut sandbox);
-    assert!(host.find(&path("p/target/a")).is_some(), "there is no manifest");
-}
-
 /// A small generator, so that a failure is repeated from its seed.
 struct Random(u64);
 
