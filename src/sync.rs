@@ -1,18 +1,22 @@
 //! Keeping a project and a sandbox the same.
 //!
-//! [`engine`] is the cycle. [`reconcile`], [`plan`], [`safety`] and [`ancestor`] are pure: values
-//! in, values out, no time, no logging. [`transfer`] carries content and steps, [`manifest`] is
-//! what a session remembers in SQLite.
+//! [`engine`] is the cycle over [`host`] and [`replay`], the two trees as they are; [`core`] is
+//! everything in it that decides. [`core`], [`dirty`], [`agree`], [`reconcile`], [`plan`], [`safety`]
+//! and [`ancestor`] are pure: values in, values out, no clock, no logging. [`transfer`] carries content
+//! and steps, [`manifest`] is what a session remembers in SQLite.
 
 pub mod agree;
 pub mod ancestor;
 pub mod core;
 pub mod dirty;
 pub mod engine;
+pub mod host;
+pub mod inbox;
 pub mod manifest;
 pub mod plan;
 pub mod reconcile;
 mod record;
+pub mod replay;
 pub mod report;
 pub mod safety;
 pub mod tracked;

@@ -8,12 +8,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{DiskError, Root};
-use crate::entry::{Digest, Directory, Entry, File};
+use crate::entry::{Digest, File};
 use crate::path::SyncPath;
 use crate::rules::Rules;
-use crate::scan::{ScanError, Snapshot, StatCache, scan};
+use crate::scan::{Look, ScanError, Snapshot, StatCache, scan, scan_at};
 use crate::staging::{Staging, StagingError, sweep};
 use crate::transition::{Applier, Chunk, Outcome, ReadProblem, Step, read_content};
+use crate::watch::Watcher;
 
 /// Why an endpoint cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -91,26 +92,39 @@ impl Endpoint {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the whole tree.
+    /// Reads the whole tree, watching every directory before it is listed.
     ///
     /// # Errors
     /// If the root itself cannot be read; anything else is a problem inside the tree.
-    pub fn scan(&self, cancelled: &AtomicBool) -> Result<Entry, EndpointError> {
-        // A root that is missing is an error of the scan, so there is one.
-        Ok(self.snapshot(cancelled)?.root.unwrap_or_else(|| Entry::Directory(Directory::default())))
-    }
-
-    /// As [`Endpoint::scan`], with what it counted.
-    ///
-    /// # Errors
-    /// As [`Endpoint::scan`].
-    pub fn snapshot(&self, cancelled: &AtomicBool) -> Result<Snapshot, EndpointError> {
+    pub fn snapshot(
+        &self,
+        watcher: Option<&Watcher>,
+        cancelled: &AtomicBool,
+    ) -> Result<Snapshot, EndpointError> {
         // Held for the whole scan: nobody changes a tree while it is being read (I3).
         let mut cache = self.cache();
-        let mut snapshot = scan(&self.root, &self.rules, &cache, threads(), cancelled)?;
-        *cache = std::mem::take(&mut snapshot.cache);
+        let mut snapshot = scan(&self.root, &self.rules, &cache, watcher, threads(), cancelled)?;
+        cache.replace(std::mem::take(&mut snapshot.cache));
         sweep(&self.root, &snapshot.temporaries);
         Ok(snapshot)
+    }
+
+    /// Reads what is at one path, with everything below it. `has` says whether a directory above
+    /// holds a name.
+    ///
+    /// # Errors
+    /// As [`Endpoint::snapshot`].
+    pub fn look(
+        &self,
+        path: &SyncPath,
+        has: &dyn Fn(&SyncPath, &[u8]) -> bool,
+        watcher: Option<&Watcher>,
+        cancelled: &AtomicBool,
+    ) -> Result<Look, ScanError> {
+        let (root, rules, cache) = (&self.root, &self.rules, &self.cache);
+        let look = scan_at(root, rules, cache, path, has, watcher, threads(), cancelled)?;
+        sweep(root, &look.temporaries);
+        Ok(look)
     }
 
     /// Changes the tree; one outcome is reported for each transition.

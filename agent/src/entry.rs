@@ -128,6 +128,13 @@ pub enum Entry {
     Problem(String),
 }
 
+impl Default for Entry {
+    /// An empty directory, as a root is before anything is known of it.
+    fn default() -> Self {
+        Self::Directory(Directory::default())
+    }
+}
+
 impl Entry {
     /// The directory, if it is one.
     pub fn as_directory(&self) -> Option<&Directory> {

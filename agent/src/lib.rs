@@ -7,7 +7,8 @@
 //! # The straight line, here
 //! [`path`] and [`entry`] are the vocabulary. [`rules`] says what is excluded, [`scan`] reads a
 //! tree, [`staging`] holds content until it is needed, [`transition`] changes a tree, and all of
-//! them touch the disk through [`disk`] alone; [`endpoint`] holds them together. [`proto`] is the
+//! them touch the disk through [`disk`] alone; [`endpoint`] holds them together. [`watch`] tells what
+//! may have changed and [`follow`] keeps a tree what its disk is. [`proto`] is the
 //! wire contract and [`wire`] turns its messages into checked values. [`handshake`] opens a link,
 //! [`serve`] is the agent's life, [`lease`] its end; [`operation`] runs commands, each under a
 //! [`operation::supervisor`].
@@ -20,6 +21,7 @@ pub mod bridge;
 pub mod disk;
 pub mod endpoint;
 pub mod entry;
+pub mod follow;
 pub mod handshake;
 pub mod lease;
 pub mod operation;
@@ -32,6 +34,7 @@ mod service;
 pub mod staging;
 pub mod stop;
 pub mod transition;
+pub mod watch;
 pub mod wire;
 
 /// The wire contract, generated from `proto/skync.proto`.

@@ -171,6 +171,20 @@ impl SyncPath {
         Some((Self(parent.into()), Name(name.into())))
     }
 
+    /// True if this path is in `directory`, at any depth.
+    pub fn is_below(&self, directory: &Self) -> bool {
+        !self.is_root() && self != directory && self.relative_to(directory).is_some()
+    }
+
+    /// This path as seen from `directory`, which is above it or the same; nothing if it is not.
+    pub fn relative_to(&self, directory: &Self) -> Option<Self> {
+        if directory.is_root() || self == directory {
+            return Some(if self == directory { Self::root() } else { self.clone() });
+        }
+        let below = self.0.strip_prefix(&*directory.0)?.strip_prefix(b"/")?;
+        Some(Self(below.into()))
+    }
+
     /// The names from the root to this path.
     pub fn names(&self) -> impl Iterator<Item = &[u8]> {
         self.0.split(|&b| b == b'/').filter(|name| !name.is_empty())

@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use crate::endpoint::Endpoint;
+use crate::follow::Follower;
 use crate::handshake;
 use crate::lease::Lease;
 use crate::operation::Operations;
@@ -80,7 +80,7 @@ pub async fn serve(options: Options) -> io::Result<()> {
         lease: Lease::new(options.lease),
         operations: Arc::new(Operations::default()),
         staging: state.join("staging"),
-        endpoint: Arc::default(),
+        follower: Arc::default(),
         current: Mutex::new((0, None)),
         ending: Arc::clone(&ending),
     });
@@ -195,7 +195,7 @@ pub(crate) struct Links {
     lease: Lease,
     pub(crate) operations: Arc<Operations>,
     pub(crate) staging: PathBuf,
-    pub(crate) endpoint: Arc<Mutex<Option<Arc<Endpoint>>>>,
+    pub(crate) follower: Arc<Mutex<Option<Arc<Follower>>>>,
     /// The highest epoch so far, and the link that has it.
     current: Mutex<(u64, Option<AbortHandle>)>,
     pub(crate) ending: Arc<Notify>,

@@ -7,7 +7,6 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,18 +18,18 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::disk::Root;
 use crate::endpoint::{Endpoint, EndpointError};
-use crate::entry::{Entry, File};
+use crate::entry::File;
+use crate::follow::Follower;
 use crate::operation::{Operation, OperationError, OperationId};
 use crate::proto::agent_server::Agent;
+use crate::path::SyncPath;
 use crate::proto::{self, OutputFrame};
 use crate::rules::Rules;
 use crate::serve::Links;
-use crate::wire::{self, WireError};
+use crate::wire::{self, StateWriter, WireError};
 
 /// Messages between the link and a blocking thread.
 const MESSAGES_WAITING_MAX: usize = 8;
-/// Outcomes in one message.
-const OUTCOMES_PER_MESSAGE_MAX: usize = 512;
 /// Bytes of content after which a message of a supply is sent.
 const SUPPLY_BYTES_PER_MESSAGE: usize = 256 << 10;
 
@@ -38,18 +37,18 @@ const SUPPLY_BYTES_PER_MESSAGE: usize = 256 << 10;
 pub(crate) struct Service {
     links: Arc<Links>,
     /// Made by `Prepare`; kept by the agent, not the link, so that a new link finds it.
-    endpoint: Arc<Mutex<Option<Arc<Endpoint>>>>,
+    follower: Arc<Mutex<Option<Arc<Follower>>>>,
 }
 
 impl Service {
     pub(crate) fn new(links: Arc<Links>) -> Self {
-        let endpoint = Arc::clone(&links.endpoint);
-        Self { links, endpoint }
+        let follower = Arc::clone(&links.follower);
+        Self { links, follower }
     }
 
-    fn endpoint(&self) -> Result<Arc<Endpoint>, Status> {
-        let endpoint = self.endpoint.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        endpoint.ok_or_else(|| Status::failed_precondition("no root has been prepared"))
+    fn follower(&self) -> Result<Arc<Follower>, Status> {
+        let follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        follower.ok_or_else(|| Status::failed_precondition("no root has been prepared"))
     }
 
     fn operation(&self, id: &[u8]) -> Result<Arc<Operation>, Status> {
@@ -102,56 +101,60 @@ impl Agent for Service {
             wire::rules_from_wire(request.rules.unwrap_or_default()).map_err(wire_status)?;
         let path = std::path::PathBuf::from(os_string(request.root)?);
         let staging = self.links.staging.clone();
-        let previous = self.endpoint().ok();
+        let held = Arc::clone(&self.follower);
         let made = tokio::task::spawn_blocking(move || {
             let (root, created) = open_root(&path, request.create)?;
             let case_insensitive = root.is_case_insensitive()?;
+            let reply = proto::PrepareReply { created, case_insensitive };
+            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            if held.as_ref().is_some_and(|follower| follower.is_of(&path, rules.version)) {
+                return Ok(reply);
+            }
             // Bad patterns were reported where they were written: on the host.
-            let (rules_compiled, _) = Rules::compile(&rules);
-            let endpoint =
-                Endpoint::open(root, &staging, rules_compiled, rules.version, previous.as_deref())?;
-            Ok((endpoint, proto::PrepareReply { created, case_insensitive }))
+            let (compiled, _) = Rules::compile(&rules);
+            let previous = held.as_ref().map(|follower| &**follower.endpoint());
+            let endpoint = Endpoint::open(root, &staging, compiled, rules.version, previous)?;
+            *held = Some(Arc::new(Follower::start(Arc::new(endpoint))?));
+            Ok(reply)
         });
-        let (endpoint, reply) = made.await.map_err(join_status)?.map_err(endpoint_status)?;
-        *self.endpoint.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(endpoint));
+        let reply = made.await.map_err(join_status)?.map_err(endpoint_status)?;
         Ok(Response::new(reply))
     }
 
-    type ScanStream = ReceiverStream<Result<proto::ScanReply, Status>>;
+    type FollowStream = ReceiverStream<Result<proto::FollowReply, Status>>;
 
-    async fn scan(
+    async fn follow(
         &self,
-        request: Request<proto::ScanRequest>,
-    ) -> Result<Replies<proto::ScanReply>, Status> {
-        let endpoint = self.endpoint()?;
-        let proto::ScanRequest { rules_version, known } = request.into_inner();
-        let version = wire::digest(&rules_version).map_err(wire_status)?;
-        if version != endpoint.rules_version() {
+        request: Request<proto::FollowRequest>,
+    ) -> Result<Replies<proto::FollowReply>, Status> {
+        let follower = self.follower()?;
+        let version = wire::digest(&request.into_inner().rules_version).map_err(wire_status)?;
+        if version != follower.endpoint().rules_version() {
             return Err(Status::failed_precondition("the rules are of another version (I8)"));
         }
         let (send, receive) = mpsc::channel(MESSAGES_WAITING_MAX);
-        tokio::task::spawn_blocking(move || {
-            let cancelled = AtomicBool::new(false);
-            match endpoint.scan(&cancelled) {
-                Ok(tree) => send_tree(&tree, &known, &send),
-                Err(error) => drop(send.blocking_send(Err(endpoint_status(error)))),
-            }
-        });
+        tokio::task::spawn_blocking(move || tell(&follower, &send));
         Ok(Response::new(ReceiverStream::new(receive)))
     }
 
-    type ApplyStream = ReceiverStream<Result<proto::ApplyReply, Status>>;
+    async fn flush(
+        &self,
+        request: Request<proto::FlushRequest>,
+    ) -> Result<Response<proto::FlushReply>, Status> {
+        let seq = self.follower()?.flush(request.into_inner().rescan).await;
+        Ok(Response::new(proto::FlushReply { seq }))
+    }
 
     async fn apply(
         &self,
         request: Request<Streaming<proto::ApplyRequest>>,
-    ) -> Result<Replies<proto::ApplyReply>, Status> {
-        let endpoint = self.endpoint()?;
+    ) -> Result<Response<proto::ApplyReply>, Status> {
+        let follower = self.follower()?;
         let (steps_in, steps_out) = mpsc::channel(MESSAGES_WAITING_MAX);
-        let (send, receive) = mpsc::channel(MESSAGES_WAITING_MAX);
         tokio::spawn(take_steps(request.into_inner(), steps_in));
-        tokio::task::spawn_blocking(move || apply_steps(&endpoint, steps_out, &send));
-        Ok(Response::new(ReceiverStream::new(receive)))
+        let applied = tokio::task::spawn_blocking(move || apply_steps(&follower, steps_out));
+        let seq = applied.await.map_err(join_status)??;
+        Ok(Response::new(proto::ApplyReply { seq }))
     }
 
     type SupplyStream = ReceiverStream<Result<proto::SupplyReply, Status>>;
@@ -160,7 +163,7 @@ impl Agent for Service {
         &self,
         request: Request<Streaming<proto::SupplyRequest>>,
     ) -> Result<Replies<proto::SupplyReply>, Status> {
-        let endpoint = self.endpoint()?;
+        let follower = self.follower()?;
         let (wanted_in, wanted_out) = mpsc::channel(MESSAGES_WAITING_MAX);
         let (send, receive) = mpsc::channel(MESSAGES_WAITING_MAX);
         let mut requests = request.into_inner();
@@ -171,7 +174,7 @@ impl Agent for Service {
                 }
             }
         });
-        tokio::task::spawn_blocking(move || supply(&endpoint, wanted_out, &send));
+        tokio::task::spawn_blocking(move || supply(&follower, wanted_out, &send));
         Ok(Response::new(ReceiverStream::new(receive)))
     }
 
@@ -275,16 +278,41 @@ fn join_status(error: tokio::task::JoinError) -> Status {
     Status::internal(format!("a thread of the agent failed: {error}"))
 }
 
-/// Sends a tree, or that it is the one that the session knows.
-fn send_tree(tree: &Entry, known: &[u8], send: &mpsc::Sender<Result<proto::ScanReply, Status>>) {
-    let fingerprint = wire::fingerprint(tree).0.to_vec();
-    let unchanged = fingerprint == known;
-    // If the session is gone there is nobody to send to.
-    let whole =
-        unchanged || wire::tree_to_wire(tree, &mut |reply| send.blocking_send(Ok(reply)).is_ok());
-    if whole {
-        let last = proto::ScanReply { fingerprint, unchanged, ..proto::ScanReply::default() };
-        let _ = send.blocking_send(Ok(last));
+/// Sends the tree and then its changes, state by state, until somebody else follows or nobody
+/// listens. While the link is slow, changes gather in the follower, path by path.
+fn tell(follower: &Follower, send: &mpsc::Sender<Result<proto::FollowReply, Status>>) {
+    let runtime = tokio::runtime::Handle::current();
+    let mut seq = follower.seq();
+    let reader = follower.reader();
+    let mut next = reader.take();
+    if let Some(first) = &mut next {
+        first.changed = vec![SyncPath::root()];
+    }
+    while let Some(taken) = next {
+        let mut write = |reply| send.blocking_send(Ok(reply)).is_ok();
+        let mut writer = StateWriter::new(&mut write);
+        for (call, outcome) in taken.outcomes {
+            writer.outcome(call, outcome);
+        }
+        for path in &taken.changed {
+            writer.change(path, taken.tree.as_ref().and_then(|tree| tree.find(path)));
+        }
+        let lost = taken.lost.map(|error| error.to_string()).unwrap_or_default();
+        // What was taken must not be held: steps would have to copy what they change in it.
+        drop(taken.tree);
+        if !writer.finish(taken.seq, lost, taken.unwatched.unwrap_or_default()) {
+            return;
+        }
+        let again = runtime.block_on(async {
+            tokio::select! {
+                changed = seq.wait_for(|seq| *seq > taken.seq) => changed.is_ok(),
+                () = send.closed() => false,
+            }
+        });
+        if !again {
+            return;
+        }
+        next = reader.take_news();
     }
 }
 
@@ -307,53 +335,41 @@ async fn take_steps(
 
 /// Applies the steps of one call; whatever ends the call early, each step is done or not begun.
 fn apply_steps(
-    endpoint: &Endpoint,
+    follower: &Follower,
     mut messages: mpsc::Receiver<Result<proto::ApplyRequest, Status>>,
-    send: &mpsc::Sender<Result<proto::ApplyReply, Status>>,
-) {
-    let mut durable = false;
+) -> Result<u64, Status> {
+    let Some(first) = messages.blocking_recv() else {
+        return Ok(*follower.seq().borrow());
+    };
+    let proto::ApplyRequest { steps, durable, call } = first?;
     let broken: Mutex<Option<Status>> = Mutex::new(None);
-    let steps = std::iter::from_fn(|| match messages.blocking_recv()? {
-        Ok(message) => {
-            durable |= message.durable;
-            Some(message.steps)
-        }
-        Err(status) => {
-            *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
-            None
-        }
-    })
-    .flatten()
-    .map_while(|step| match wire::step_from_wire(step) {
+    let stop = |status| {
+        *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+        None
+    };
+    let more = std::iter::from_fn(|| match messages.blocking_recv()? {
+        Ok(message) => Some(message.steps),
+        Err(status) => stop(status),
+    });
+    let steps = std::iter::once(steps).chain(more).flatten();
+    let steps = steps.map_while(|step| match wire::step_from_wire(step) {
         Ok(step) => Some(step),
-        Err(error) => {
-            *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(wire_status(error));
-            None
-        }
+        Err(error) => stop(wire_status(error)),
     });
-    let mut outcomes = Vec::new();
-    endpoint.apply(steps, &mut |outcome| {
-        outcomes.push(wire::outcome_to_wire(outcome));
-        if outcomes.len() >= OUTCOMES_PER_MESSAGE_MAX {
-            let outcomes = std::mem::take(&mut outcomes);
-            // If the session is gone the steps in hand are still finished.
-            let _ = send.blocking_send(Ok(proto::ApplyReply { outcomes }));
-        }
-    });
-    if durable && let Err(error) = endpoint.sync() {
-        // What was not synced must not be recorded (I2): the last outcomes are not told.
-        let _ = send.blocking_send(Err(endpoint_status(error)));
-        return;
-    }
-    let _ = send.blocking_send(Ok(proto::ApplyReply { outcomes }));
+    follower.apply(Some(call), steps, &mut |_| {});
     if let Some(status) = broken.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        let _ = send.blocking_send(Err(status));
+        return Err(status);
     }
+    if durable {
+        // What was not synced must not be recorded (I2): then there is no reply.
+        follower.endpoint().sync().map_err(endpoint_status)?;
+    }
+    Ok(*follower.seq().borrow())
 }
 
 /// Reads what is wanted and sends it, small files together.
 fn supply(
-    endpoint: &Endpoint,
+    follower: &Follower,
     mut wanted: mpsc::Receiver<Vec<proto::Wanted>>,
     send: &mpsc::Sender<Result<proto::SupplyReply, Status>>,
 ) {
@@ -369,7 +385,7 @@ fn supply(
                 }
             };
             let expected = File { digest, size: file.size, mode: 0, mtime_ns: 0 };
-            let read = endpoint.read(&path, &expected, &mut |chunk| {
+            let read = follower.endpoint().read(&path, &expected, &mut |chunk| {
                 bytes += chunk.data.len();
                 chunks.push(wire::chunk_to_wire(chunk));
                 if bytes < SUPPLY_BYTES_PER_MESSAGE {
@@ -383,6 +399,8 @@ fn supply(
                 }
             });
             if let Err(problem) = read {
+                // It is not what the session was told: so it is read and told anew.
+                follower.mark(&path);
                 let (digest, problem) = (digest.0.to_vec(), problem.to_string());
                 chunks.push(proto::Chunk { digest, problem, last: true, ..Default::default() });
             }

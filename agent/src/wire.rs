@@ -4,9 +4,11 @@
 //! (invariant I7), digests must have their length, trees must be in order. Nothing past this module
 //! sees an unchecked message.
 
+mod state;
 mod tree;
 
-pub use tree::{TreeBuilder, fingerprint, tree_to_wire};
+pub use state::{StateReader, StateWriter, TreeState};
+pub use tree::TREE_ENTRIES_MAX;
 
 use crate::entry::{Digest, Directory, Entry, File};
 use crate::path::{PATH_BYTES_MAX, PathError, SyncPath};

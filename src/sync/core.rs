@@ -8,7 +8,7 @@
 //! ancestor here, the host's and the sandbox's with whoever follows them. Where all three are the
 //! same they share their directories, see [`Core::share`].
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use skync_agent::entry::{Directory, Entry};
@@ -65,6 +65,17 @@ pub struct View<'a> {
     pub case_insensitive: [bool; 2],
 }
 
+/// What could not be done on one side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Open {
+    /// Steps that failed.
+    pub failed: u64,
+    /// Some of them because the file system is full.
+    pub no_space: bool,
+    /// Steps that were overtaken by other changes and are tried again.
+    pub overtaken: u64,
+}
+
 /// A step that was overtaken, and how often.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stale {
@@ -84,7 +95,7 @@ pub struct Core {
     problems: BTreeMap<(SyncPath, Side), Problem>,
     /// Steps that failed on a side, and whether for want of space.
     failed: BTreeMap<(SyncPath, Side), (String, bool)>,
-    stale: HashMap<SyncPath, Stale>,
+    stale: BTreeMap<(SyncPath, Side), Stale>,
     /// Why nothing is done at all.
     halted: Option<Halt>,
     /// The halt that a person has allowed.
@@ -105,7 +116,7 @@ impl Core {
             conflicts: BTreeMap::new(),
             problems: BTreeMap::new(),
             failed: BTreeMap::new(),
-            stale: HashMap::new(),
+            stale: BTreeMap::new(),
             halted: None,
             accepted: None,
         }
@@ -138,7 +149,7 @@ impl Core {
         for (path, _) in self.failed.keys() {
             self.dirty.add(path);
         }
-        for path in self.stale.keys() {
+        for (path, _) in self.stale.keys() {
             self.dirty.add(path);
         }
         self.stale.clear();
@@ -170,13 +181,17 @@ impl Core {
         self.problems.values().cloned().chain(failed)
     }
 
-    /// Steps towards each side that failed for want of space.
-    pub fn waits_for_space(&self) -> [bool; 2] {
-        let mut full = [false; 2];
+    /// What could not be done on each side, as host and sandbox.
+    pub fn open(&self) -> [Open; 2] {
+        let mut open = [Open::default(); 2];
         for ((_, side), (_, no_space)) in &self.failed {
-            full[at(*side)] |= no_space;
+            open[at(*side)].failed += 1;
+            open[at(*side)].no_space |= no_space;
         }
-        full
+        for (_, side) in self.stale.keys() {
+            open[at(*side)].overtaken += 1;
+        }
+        open
     }
 
     /// Why nothing is done, until a person allows it.
@@ -232,7 +247,7 @@ impl Core {
 
     /// Puts off what was overtaken too often, and takes up what has waited long enough.
     fn wait_or_wake(&mut self, now_ns: u64) {
-        for (path, stale) in &mut self.stale {
+        for ((path, _), stale) in &mut self.stale {
             if stale.not_before_ns > now_ns {
                 self.dirty.remove(path);
             } else if stale.not_before_ns > 0 {
@@ -270,7 +285,7 @@ impl Core {
         if !self.stale.is_empty() {
             let planned: HashSet<&SyncPath> =
                 steps.iter().flat_map(|steps| steps.iter()).map(|step| &step.path).collect();
-            self.stale.retain(|path, _| !dirty.touches(path) || planned.contains(path));
+            self.stale.retain(|(path, _), _| !dirty.touches(path) || planned.contains(path));
         }
         for conflict in &plan.conflicts {
             self.conflicts.insert(conflict.path.clone(), conflict.clone());
@@ -301,21 +316,21 @@ impl Core {
         let changes = self.ancestor.advance(&batch.plan.agreed, done);
         for (side, step, status) in all() {
             match status {
-                Some(Status::Applied) => drop(self.stale.remove(&step.path)),
+                Some(Status::Applied) => drop(self.stale.remove(&(step.path.clone(), side))),
                 // What is not synchronised stays, and its directory: told by the report.
                 Some(Status::NotEmpty) => {}
                 Some(Status::Failed { problem, no_space }) => {
                     let failure = (problem.clone(), *no_space);
                     self.failed.insert((step.path.clone(), side), failure);
                 }
-                Some(Status::Stale) | None => self.overtaken(&step.path, now_ns),
+                Some(Status::Stale) | None => self.overtaken(&step.path, side, now_ns),
             }
         }
         changes
     }
 
-    fn overtaken(&mut self, path: &SyncPath, now_ns: u64) {
-        let stale = self.stale.entry(path.clone()).or_default();
+    fn overtaken(&mut self, path: &SyncPath, side: Side, now_ns: u64) {
+        let stale = self.stale.entry((path.clone(), side)).or_default();
         stale.count += 1;
         if stale.count > STALE_AT_ONCE_MAX {
             let doublings = (stale.count - STALE_AT_ONCE_MAX - 1).min(10);

@@ -1,34 +1,38 @@
-//! The cycle: rules → scans → plan → content and writes → record.
+//! The cycle: what changed → plan → content and writes → record.
 //!
-//! One cycle at a time per session; both directions of one plan run together. What changed while a
-//! cycle ran is found by the next: a cycle is repeated while something was stale, a few times, and
-//! whatever stays open is reported, never forced.
+//! Both sides are followed: what changes there wakes the [`Inbox`], a step takes both trees as they
+//! are with the paths that changed, and [`Core`] decides about these and no others. One cycle at a
+//! time per session; both directions of one plan run together. What changes while a cycle runs
+//! gathers for the next, so the first change of a quiet time goes at once and a storm in batches.
+//! Whatever stays open is reported, never forced.
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use skync_agent::disk::Root;
-use skync_agent::endpoint::{Endpoint, EndpointError};
+use skync_agent::endpoint::EndpointError;
 use skync_agent::entry::Entry;
+use skync_agent::path::SyncPath;
+use skync_agent::proto::FlushRequest;
 use skync_agent::proto::agent_client::AgentClient;
-use skync_agent::proto::{PrepareRequest, ScanRequest};
-use skync_agent::rules::{CollectError, RuleSet, Rules};
-use skync_agent::scan::StatCache;
-use skync_agent::transition::Status;
-use skync_agent::wire::{self, TreeBuilder, WireError};
-use tokio::task::{JoinError, JoinHandle};
+use skync_agent::rules::CollectError;
+use skync_agent::wire::WireError;
+use tokio::task::{AbortHandle, JoinError, JoinHandle};
 
-use super::ancestor::Ancestor;
-use super::manifest::{Manifest, ManifestError, ReplicaPair};
-use super::plan::{Plan, Side, Step, creations_first, flatten};
-use super::reconcile::reconcile;
-use super::record;
+use super::ancestor::{Ancestor, AncestorSet};
+use super::core::{Batch, Core, Outcomes, View};
+use super::host::Host;
+use super::inbox::Inbox;
+use super::manifest::{ManifestError, ReplicaPair};
+use super::plan::{Conflict, Problem};
+use super::replay::{Progress, Replay};
 use super::report::Report;
-use super::safety::{self, Halt};
-use super::transfer::{Counters, Outcomes, TransferError, pull, push};
+use super::safety::Halt;
+use super::transfer::{Counters, TransferError, pull, push};
 use crate::channel::Channel;
 use crate::config::SyncMode;
+
+mod rules;
 
 /// Rounds of one synchronisation; what is stale after the last one is a file that never rests.
 const ROUNDS_MAX: usize = 4;
@@ -57,6 +61,9 @@ pub enum SyncError {
     /// A thread of ours failed.
     #[error("a thread failed")]
     Thread(#[from] JoinError),
+    /// Nothing has read the project yet.
+    #[error("the project has not been read")]
+    NotRead,
     /// It looks like an accident (invariant I10).
     #[error(transparent)]
     Halted(#[from] Halt),
@@ -79,90 +86,19 @@ pub struct Settings {
     pub durable: bool,
 }
 
-/// The host's side of a session, which is there before any sandbox is.
-pub struct Host {
-    endpoint: Arc<Endpoint>,
-    record: Arc<Mutex<Record>>,
-    rules: RuleSet,
-    staging: PathBuf,
-    /// What makes this root this replica (I9): a root that was made anew is another one.
-    replica: Vec<u8>,
-}
-
-/// The manifest, and what is known to be in it.
-struct Record {
-    manifest: Manifest,
-    saved: StatCache,
-}
-
-impl Host {
-    /// Opens the project and what is recorded of it. Blocks.
-    ///
-    /// # Errors
-    /// If the project is no directory, or our own state cannot be used.
-    pub fn open(root: &Path, staging: &Path, mut manifest: Manifest) -> Result<Self, SyncError> {
-        for note in manifest.take_notes() {
-            tracing::warn!(note, "the manifest was started anew");
-        }
-        let rules = RuleSet::of_defaults();
-        let (compiled, _) = Rules::compile(&rules);
-        let root = Root::open(root).map_err(EndpointError::from)?;
-        let endpoint = Endpoint::open(root, staging, compiled, rules.version, None)?;
-        let saved = record::load_stats(&mut manifest, &endpoint)?;
-        let replica = replica(&endpoint);
-        let record = Arc::new(Mutex::new(Record { manifest, saved }));
-        let (endpoint, staging) = (Arc::new(endpoint), staging.to_owned());
-        Ok(Self { endpoint, record, rules, staging, replica })
-    }
-
-    /// Reads the project once, so that the first cycle need not hash it. Blocks; meant to run while
-    /// a sandbox is being made.
-    ///
-    /// # Errors
-    /// If the project cannot be read.
-    pub fn warm_up(&mut self, settings: &Settings, exclude: &[String]) -> Result<(), SyncError> {
-        self.refresh_rules(settings, exclude)?;
-        self.endpoint.scan(&AtomicBool::new(false))?;
-        Ok(())
-    }
-
-    /// Reads the rules anew; true if they changed. Blocks.
-    fn refresh_rules(
-        &mut self,
-        settings: &Settings,
-        exclude: &[String],
-    ) -> Result<bool, SyncError> {
-        let root = self.endpoint.root();
-        let rules = RuleSet::collect(root, &settings.exclude, settings.gitignore, exclude)?;
-        if rules.version == self.endpoint.rules_version() {
-            return Ok(false);
-        }
-        let (compiled, problems) = Rules::compile(&rules);
-        for problem in problems {
-            tracing::warn!(%problem, "a pattern is not valid");
-        }
-        let root = Root::open(&settings.host_root).map_err(EndpointError::from)?;
-        let endpoint =
-            Endpoint::open(root, &self.staging, compiled, rules.version, Some(&self.endpoint))?;
-        self.endpoint = Arc::new(endpoint);
-        self.rules = rules;
-        Ok(true)
-    }
-}
-
-fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
-    // Whatever a panic left half done is a record that lags, which is safe (I2).
-    record.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn replica(endpoint: &Endpoint) -> Vec<u8> {
-    use std::os::unix::fs::MetadataExt;
-    let path = endpoint.root().path();
-    let inode = std::fs::metadata(path).map_or(0, |metadata| metadata.ino());
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(path.as_os_str().as_encoded_bytes());
-    hasher.update(&endpoint.root().device().to_be_bytes()).update(&inode.to_be_bytes());
-    hasher.finalize().as_bytes()[..16].to_vec()
+/// What is known of a session's synchronisation now.
+#[derive(Clone, Debug, Default)]
+pub struct Overview {
+    /// Files, links and directories that both sides agree on.
+    pub entries: u64,
+    /// Where a person must decide.
+    pub conflicts: Vec<Conflict>,
+    /// What is left out, and why.
+    pub problems: Vec<Problem>,
+    /// Why nothing is done at all.
+    pub halted: Option<Halt>,
+    /// Why not everything is watched, on host and sandbox.
+    pub unwatched: [Option<String>; 2],
 }
 
 /// Synchronises one project with one sandbox.
@@ -173,16 +109,31 @@ pub struct Engine {
     /// Patterns of the command line; the strongest.
     command_line: Vec<String>,
     replicas: ReplicaPair,
-    ancestor: Ancestor,
-    /// The sandbox's tree as it last came, with its fingerprint: an unchanged one need not travel.
-    seen: Option<(Vec<u8>, Entry)>,
-    /// The agent has been told these rules.
-    prepared: Option<skync_agent::entry::Digest>,
+    core: Core,
+    /// The sandbox's tree, as the agent tells it.
+    replay: Arc<Replay>,
+    following: Option<AbortHandle>,
+    /// The trees as they were taken last.
+    trees: [Option<Entry>; 2],
+    unwatched: [Option<String>; 2],
+    /// The rules may have changed.
+    rules_dirty: bool,
     case_insensitive: [bool; 2],
     /// The record that is being written: it may lag (I2), so nobody waits for it.
     saving: Option<JoinHandle<Result<(), ManifestError>>>,
+    inbox: Arc<Inbox>,
+    listening: Vec<AbortHandle>,
+    clock: Instant,
     /// Progress of the transfers.
     pub counters: Arc<Counters>,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for task in self.listening.iter().chain(&self.following) {
+            task.abort();
+        }
+    }
 }
 
 impl Engine {
@@ -197,26 +148,33 @@ impl Engine {
         settings: Settings,
         command_line: Vec<String>,
     ) -> Result<Self, SyncError> {
-        let replicas = ReplicaPair { host: host.replica.clone(), sandbox: replica.to_vec() };
+        let replicas = ReplicaPair { host: host.replica().to_vec(), sandbox: replica.to_vec() };
         // Another sandbox than the recorded one means an empty ancestor (I9), and one that is not
         // valid is refused (I11): both can cost conflicts, never deletions.
-        let loaded = lock(&host.record).manifest.load_ancestor(&replicas)?;
+        let loaded = host.record().load_ancestor(&replicas)?;
         if let Some(problem) = loaded.problem {
             tracing::warn!(problem, "starting with an empty ancestor");
         }
         let ancestor = Ancestor::from_tree(loaded.root).unwrap_or_default();
-        let case_insensitive = [host.endpoint.root().is_case_insensitive().unwrap_or(false), false];
+        let root = host.endpoint().root();
+        let case_insensitive = [root.is_case_insensitive().unwrap_or(false), false];
         Ok(Self {
+            core: Core::new(settings.mode, ancestor),
             host,
             sandbox,
             settings,
             command_line,
             replicas,
-            ancestor,
-            seen: None,
-            prepared: None,
+            replay: Arc::default(),
+            following: None,
+            trees: [None, None],
+            unwatched: [None, None],
+            rules_dirty: true,
             case_insensitive,
             saving: None,
+            inbox: Arc::default(),
+            listening: Vec::new(),
+            clock: Instant::now(),
             counters: Arc::default(),
         })
     }
@@ -231,132 +189,201 @@ impl Engine {
 
     /// Patterns of the command line that hold from the next synchronisation on.
     pub fn set_command_line(&mut self, patterns: Vec<String>) {
+        self.rules_dirty |= patterns != self.command_line;
         self.command_line = patterns;
     }
 
-    /// Makes both sides the same, as far as the mode and conflicts let it.
+    /// Patterns of the profile that hold from the next synchronisation on.
+    pub fn set_profile(&mut self, exclude: Vec<String>, gitignore: bool) {
+        self.rules_dirty |=
+            exclude != self.settings.exclude || gitignore != self.settings.gitignore;
+        self.settings.exclude = exclude;
+        self.settings.gitignore = gitignore;
+    }
+
+    /// Where to wait for something to do.
+    pub fn inbox(&self) -> Arc<Inbox> {
+        Arc::clone(&self.inbox)
+    }
+
+    /// What is known now.
+    pub fn overview(&self) -> Overview {
+        Overview {
+            entries: self.core.ancestor().root().map_or(0, Entry::count),
+            conflicts: self.core.conflicts().cloned().collect(),
+            problems: self.core.problems().collect(),
+            halted: self.core.halted().cloned(),
+            unwatched: self.unwatched.clone(),
+        }
+    }
+
+    /// The halt that stands may be carried out, once.
+    pub fn accept(&mut self) {
+        self.core.accept();
+    }
+
+    /// Makes both sides the same, as far as the mode and conflicts let it: everything that was done
+    /// on either side before this call is on both after it.
     ///
     /// # Errors
     /// If a side as a whole cannot be read or written; single paths are in the report.
     pub async fn synchronise(&mut self) -> Result<Report, SyncError> {
         let mut report = Report::default();
+        self.core.retry();
         for _ in 0..ROUNDS_MAX {
             self.refresh_rules().await?;
-            let (host, sandbox) = self.scan().await?;
-            let plan = self.plan(host, sandbox)?;
-            let steps = [&plan.host, &plan.sandbox]
-                .map(|changes| Arc::new(creations_first(flatten(changes))));
-            let outcomes = self.carry_out(&steps).await?;
-            self.record(&plan, &steps, &outcomes).await?;
-            report.add(plan, &steps, &outcomes);
-            let stale = |status: &Option<Status>| matches!(status, Some(Status::Stale) | None);
-            if !outcomes.iter().flatten().any(stale) {
+            self.flush(false).await?;
+            self.rounds(&mut report).await?;
+            if self.core.is_clean() {
                 break;
             }
         }
-        report.is_one_way =
-            matches!(self.settings.mode, SyncMode::OneWaySafe | SyncMode::OneWayReplica);
-        Ok(report)
+        Ok(self.said(report))
     }
 
-    async fn refresh_rules(&mut self) -> Result<(), SyncError> {
-        let (settings, patterns) = (self.settings.clone(), self.command_line.clone());
-        tokio::task::block_in_place(|| self.host.refresh_rules(&settings, &patterns))?;
-        let version = self.host.rules.version;
-        if self.prepared == Some(version) {
-            return Ok(());
+    /// As [`Engine::synchronise`], after reading both sides whole: that also finds what no watcher
+    /// is told.
+    ///
+    /// # Errors
+    /// As [`Engine::synchronise`].
+    pub async fn synchronise_all(&mut self) -> Result<Report, SyncError> {
+        self.refresh_rules().await?;
+        self.flush(true).await?;
+        self.synchronise().await
+    }
+
+    /// Carries out what has changed; quick if nothing has.
+    ///
+    /// # Errors
+    /// As [`Engine::synchronise`].
+    pub async fn step(&mut self) -> Result<Report, SyncError> {
+        let mut report = Report::default();
+        self.rounds(&mut report).await?;
+        if let Some(due) = self.core.next_due_ns() {
+            let wait = Duration::from_nanos(due.saturating_sub(self.now_ns()));
+            self.inbox.wake_after(wait);
         }
-        let request = PrepareRequest {
-            root: self.settings.sandbox_root.as_os_str().as_encoded_bytes().to_vec(),
-            create: true,
-            rules: Some(wire::rules_to_wire(&self.host.rules)),
-        };
-        let reply = self.sandbox.prepare(request).await?.into_inner();
-        self.case_insensitive[1] = reply.case_insensitive;
-        self.prepared = Some(version);
+        Ok(self.said(report))
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// What stays open belongs to every report.
+    fn said(&self, mut report: Report) -> Report {
+        report.is_one_way =
+            matches!(self.settings.mode, SyncMode::OneWaySafe | SyncMode::OneWayReplica);
+        report.stays_open(&self.core);
+        report
+    }
+
+    async fn rounds(&mut self, report: &mut Report) -> Result<(), SyncError> {
+        for _ in 0..ROUNDS_MAX {
+            self.refresh_rules().await?;
+            if !self.round(report).await? {
+                break;
+            }
+        }
         Ok(())
     }
 
-    /// Reads both sides at the same time.
-    async fn scan(&mut self) -> Result<(Entry, Entry), SyncError> {
-        let host = Arc::clone(&self.host.endpoint);
-        let host = tokio::task::spawn_blocking(move || host.scan(&AtomicBool::new(false)));
-        let version = self.host.rules.version.0.to_vec();
-        let known = self.seen.as_ref().map(|(fingerprint, _)| fingerprint.clone());
-        let request = ScanRequest { rules_version: version, known: known.unwrap_or_default() };
-        let mut replies = self.sandbox.scan(request).await?.into_inner();
-        let (mut builder, mut fingerprint, mut unchanged) = (TreeBuilder::default(), vec![], false);
-        while let Some(reply) = replies.message().await? {
-            reply.entries.into_iter().try_for_each(|entry| builder.push(entry))?;
-            fingerprint = reply.fingerprint;
-            unchanged = reply.unchanged;
+    /// One plan, carried out. False if there was nothing to do.
+    async fn round(&mut self, report: &mut Report) -> Result<bool, SyncError> {
+        self.take()?;
+        if self.rules_dirty {
+            // What to leave alone is known first.
+            return Ok(true);
         }
-        let seen = match self.seen.take().filter(|_| unchanged) {
-            Some(seen) => seen,
-            None => (fingerprint, builder.finish()?),
+        let view = View {
+            host: self.trees[0].as_ref(),
+            sandbox: self.trees[1].as_ref(),
+            rules: self.host.endpoint().rules(),
+            case_insensitive: self.case_insensitive,
         };
-        let sandbox = seen.1.clone();
-        self.seen = Some(seen);
-        Ok((host.await??, sandbox))
-    }
-
-    fn plan(&mut self, mut host: Entry, mut sandbox: Entry) -> Result<Plan, SyncError> {
-        self.ancestor.forget(|ancestor| {
-            let all = super::dirty::Dirty::all();
-            let rules = self.host.endpoint.rules();
-            super::agree::agree(rules, &all, ancestor, &mut host, &mut sandbox);
-        });
-        let (ancestor, mode) = (self.ancestor.root(), self.settings.mode);
-        let mut plan = reconcile(ancestor, Some(&host), Some(&sandbox), mode);
-        safety::check(ancestor, Some(&host), Some(&sandbox), &plan)?;
-        for (side, tree) in [(Side::Host, &host), (Side::Sandbox, &sandbox)] {
-            let insensitive = self.case_insensitive[usize::from(side == Side::Sandbox)];
-            let changes = match side {
-                Side::Host => &mut plan.host,
-                Side::Sandbox => &mut plan.sandbox,
-            };
-            let (kept, problems) =
-                safety::take_out_collisions(side, std::mem::take(changes), Some(tree), insensitive);
-            *changes = kept;
-            plan.problems.extend(problems);
+        let Some(batch) = self.core.plan(&view, self.now_ns())? else { return Ok(false) };
+        // As long as these trees are held, every step copies the directory it changes.
+        self.trees = [None, None];
+        let outcomes = self.carry_out(&batch).await?;
+        // Nothing is planned from trees older than these steps (I3).
+        let changes = self.core.finish(&batch, &outcomes, self.now_ns());
+        let is_empty = batch.is_empty();
+        if !is_empty {
+            self.save(changes).await?;
         }
-        Ok(plan)
+        self.take()?;
+        if let Some(host) = &self.trees[0] {
+            let core = &mut self.core;
+            self.trees[1] = None;
+            self.replay.share(|sandbox| core.share(&batch, host, sandbox));
+        }
+        report.add(&batch, &outcomes);
+        Ok(!is_empty)
     }
 
-    async fn carry_out(&mut self, steps: &[Arc<Vec<Step>>; 2]) -> Result<[Outcomes; 2], SyncError> {
-        let (host, durable) = (&self.host.endpoint, self.settings.durable);
-        let [to_host, to_sandbox] = steps;
+    /// Takes both trees as they are now.
+    fn take(&mut self) -> Result<(), SyncError> {
+        if let Progress::Ended(why) = &*self.replay.progress().borrow() {
+            return Err(SyncError::Sandbox(tonic::Status::unavailable(why.clone())));
+        }
+        let (_, reader) = self.host.following()?;
+        let Some(host) = reader.take() else { return Err(SyncError::NotRead) };
+        let sandbox = self.replay.take();
+        let rules = self.host.endpoint().rules();
+        for path in host.changed.iter().chain(&sandbox.changed) {
+            self.core.touch(path, rules);
+        }
+        if let Some(tree) = &host.tree {
+            let concerns =
+                |path: &SyncPath| self.host.concerns_rules(path, tree, self.settings.gitignore);
+            self.rules_dirty |= host.changed.iter().any(concerns);
+        }
+        let is_lost = [host.lost.is_some(), sandbox.lost.is_some()];
+        let trees = [host.tree, sandbox.tree];
+        for (at, (tree, lost)) in trees.into_iter().zip(is_lost).enumerate() {
+            if lost {
+                self.core.touch(&SyncPath::root(), rules);
+            }
+            self.trees[at] = tree.filter(|_| !lost);
+        }
+        self.unwatched = [host.unwatched, sandbox.unwatched];
+        Ok(())
+    }
+
+    /// Has both sides read and told what was done until now, at the same time.
+    async fn flush(&mut self, rescan: bool) -> Result<(), SyncError> {
+        let (follower, _) = self.host.following()?;
+        let host = follower.flush(rescan);
+        let sandbox = async {
+            let reply = self.sandbox.flush(FlushRequest { rescan }).await?.into_inner();
+            self.replay.reached(reply.seq).await.map_err(tonic::Status::unavailable)
+        };
+        let (_, flushed) = tokio::join!(host, sandbox);
+        Ok(flushed?)
+    }
+
+    async fn carry_out(&mut self, batch: &Batch) -> Result<[Outcomes; 2], SyncError> {
+        let (follower, _) = self.host.following()?;
+        let durable = self.settings.durable;
+        let [to_host, to_sandbox] = &batch.steps;
         let (pulled, pushed) = tokio::join!(
-            pull(host, self.sandbox.clone(), to_host, durable, &self.counters),
-            push(host, self.sandbox.clone(), to_sandbox, durable, &self.counters),
+            pull(follower, self.sandbox.clone(), to_host, durable, &self.counters),
+            push(
+                follower,
+                self.sandbox.clone(),
+                &self.replay,
+                to_sandbox,
+                durable,
+                &self.counters
+            ),
         );
         Ok([pulled?, pushed?])
     }
 
     /// Writes, then records (I2): this comes after the outcomes.
-    async fn record(
-        &mut self,
-        plan: &Plan,
-        steps: &[Arc<Vec<Step>>; 2],
-        outcomes: &[Outcomes; 2],
-    ) -> Result<(), SyncError> {
-        let done = steps.iter().zip(outcomes).flat_map(|(steps, outcomes)| {
-            steps
-                .iter()
-                .zip(outcomes)
-                .map(|(step, status)| (step, *status == Some(Status::Applied)))
-        });
-        let changes = self.ancestor.advance(&plan.agreed, done);
+    async fn save(&mut self, changes: Vec<AncestorSet>) -> Result<(), SyncError> {
         self.saved().await?;
-        let (record, endpoint) = (Arc::clone(&self.host.record), Arc::clone(&self.host.endpoint));
-        let replicas = self.replicas.clone();
-        self.saving = Some(tokio::task::spawn_blocking(move || {
-            let Record { manifest, saved } = &mut *lock(&record);
-            if !changes.is_empty() {
-                manifest.save_ancestor(&replicas, &changes)?;
-            }
-            record::save_stats(manifest, &endpoint, saved)
-        }));
+        self.saving = Some(self.host.save(&self.replicas, changes));
         Ok(())
     }
 

@@ -1,14 +1,14 @@
 //! What a synchronisation did, for a person and for whoever decides whether a sandbox may go.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use skync_agent::entry::Entry;
 use skync_agent::path::SyncPath;
 use skync_agent::transition::Status;
 
-use super::plan::{Conflict, Note, NoteKind, Plan, Problem, Side, Step};
-use super::transfer::{Outcomes, needed};
+use super::core::{Batch, Core, Outcomes};
+use super::plan::{Conflict, Note, NoteKind, Problem, Side, Step};
+use super::transfer::needed;
 
 /// The sum of the rounds of one synchronisation.
 #[derive(Clone, Debug, Default)]
@@ -42,46 +42,32 @@ fn at(side: Side) -> usize {
 }
 
 impl Report {
-    /// Adds a round, as host and sandbox.
-    pub(super) fn add(
-        &mut self,
-        plan: Plan,
-        steps: &[Arc<Vec<Step>>; 2],
-        outcomes: &[Outcomes; 2],
-    ) {
-        self.conflicts = plan.conflicts;
-        self.problems = plan.problems.into_iter().collect();
-        let in_sandbox = |problem: &&Problem| problem.side == Side::Sandbox;
-        self.unreadable = self.problems.iter().filter(in_sandbox).count() as u64;
-        self.notes.extend(plan.notes);
-        self.open = [0; 2];
-        self.failed = [0; 2];
-        self.no_space = [false; 2];
+    /// Adds what became of a batch.
+    pub(super) fn add(&mut self, batch: &Batch, outcomes: &[Outcomes; 2]) {
+        self.notes.extend(batch.plan.notes.iter().cloned());
         for side in [Side::Host, Side::Sandbox] {
-            let done = || steps[at(side)].iter().zip(&outcomes[at(side)]);
-            for (step, status) in done() {
-                self.add_step(side, step, status.as_ref());
+            let done = || batch.steps[at(side)].iter().zip(&outcomes[at(side)]);
+            let with = |wanted: Status| done().filter(move |(_, status)| **status == Some(wanted.clone()));
+            for (step, _) in with(Status::Applied) {
+                self.add_applied(side, step);
             }
-            let not_empty = |(_, status): &(_, &Option<Status>)| **status == Some(Status::NotEmpty);
-            self.note_rests(side, done().filter(not_empty).map(|(step, _)| &step.path));
+            // Content that is not synchronised stays, and the directory with it: as it should.
+            self.note_rests(side, with(Status::NotEmpty).map(|(step, _)| &step.path));
         }
     }
 
-    fn add_step(&mut self, side: Side, step: &Step, status: Option<&Status>) {
-        let reason = match status {
-            Some(Status::Applied) => return self.add_applied(side, step),
-            // Content that is not synchronised stays, and the directory with it: as it should, see
-            // `note_rests`.
-            Some(Status::NotEmpty) => return,
-            Some(Status::Failed { problem, no_space }) => {
-                self.no_space[at(side)] |= no_space;
-                self.failed[at(side)] += 1;
-                problem.clone()
-            }
-            Some(Status::Stale) | None => "it changes all the time".to_owned(),
-        };
-        self.open[at(side)] += 1;
-        self.problems.insert(Problem { side, path: step.path.clone(), reason });
+    /// Takes over what is open now.
+    pub(super) fn stays_open(&mut self, core: &Core) {
+        self.conflicts = core.conflicts().cloned().collect();
+        self.problems = core.problems().collect();
+        let in_sandbox = |problem: &&Problem| problem.side == Side::Sandbox;
+        let open = core.open();
+        self.open = open.map(|open| open.failed + open.overtaken);
+        self.failed = open.map(|open| open.failed);
+        self.no_space = open.map(|open| open.no_space);
+        // Those that failed are problems, too.
+        let problems = self.problems.iter().filter(in_sandbox).count() as u64;
+        self.unreadable = problems.saturating_sub(open[at(Side::Sandbox)].failed);
     }
 
     /// Notes the directories that stay although the plan removed them: the highest of each tree.

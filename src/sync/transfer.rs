@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use skync_agent::endpoint::Endpoint;
 use skync_agent::entry::{Entry, File};
+use skync_agent::follow::Follower;
 use skync_agent::proto::agent_client::AgentClient;
 use skync_agent::proto::{self, ApplyRequest, Chunk, SupplyRequest, Wanted};
 use skync_agent::transition::{self, Outcome, Status, Transition};
@@ -19,7 +20,9 @@ use skync_agent::wire;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::core::Outcomes;
 use super::plan::Step;
+use super::replay::Replay;
 use crate::channel::Channel;
 
 /// Messages between a blocking thread and the link.
@@ -73,9 +76,6 @@ impl Counters {
     }
 }
 
-/// How each step ended, in the order of the steps; `None` if nothing is known of it.
-pub type Outcomes = Vec<Option<Status>>;
-
 /// The file whose content a step needs: none if the content is there already.
 pub fn needed(step: &Step) -> Option<&File> {
     let new = step.new.as_ref()?.as_file()?;
@@ -96,52 +96,51 @@ fn transition_of(step: &Step) -> transition::Step {
 /// # Errors
 /// If the link breaks; outcomes that came before are lost with it, which is safe (invariant I2).
 pub async fn push(
-    host: &Arc<Endpoint>,
+    host: &Arc<Follower>,
     mut sandbox: AgentClient<Channel>,
+    replay: &Arc<Replay>,
     steps: &Arc<Vec<Step>>,
     durable: bool,
     counters: &Arc<Counters>,
 ) -> Result<Outcomes, TransferError> {
-    let mut outcomes: Outcomes = vec![None; steps.len()];
     if steps.is_empty() {
-        return Ok(outcomes);
+        return Ok(Vec::new());
     }
     counters.begin(steps);
+    let call = replay.begin(steps);
     let (send, receive) = mpsc::channel(MESSAGES_WAITING_MAX);
-    let (host, steps_there, counters) = (Arc::clone(host), Arc::clone(steps), Arc::clone(counters));
+    let (source, there) = (Arc::clone(host), (Arc::clone(steps), Arc::clone(replay)));
+    let counters = Arc::clone(counters);
     let reader = tokio::task::spawn_blocking(move || {
-        let mut sender = Sender { send, batch: Vec::new(), bytes: 0, durable };
-        read_out(&host, &steps_there, &counters, &mut sender)
+        let (steps, replay) = there;
+        let mut sender = Sender { send, batch: Vec::new(), bytes: 0, durable, call };
+        read_out(source.endpoint(), &steps, &replay, &counters, &mut sender)
     });
-    let mut replies = sandbox.apply(ReceiverStream::new(receive)).await?.into_inner();
-    let mut reported = Vec::new();
-    while let Some(reply) = replies.message().await? {
-        reported.extend(reply.outcomes.into_iter().map(wire::outcome_from_wire));
-    }
-    let read = reader.await?;
-    for Outcome { index, status } in reported {
-        let step = usize::try_from(index).ok().and_then(|index| read.sent.get(index));
-        if let Some(&step) = step {
-            outcomes[step] = Some(status);
-        }
-    }
-    for (step, status) in read.unread {
+    let applied = async {
+        let reply = sandbox.apply(ReceiverStream::new(receive)).await?.into_inner();
+        // The outcomes come with the states of the tree.
+        replay.reached(reply.seq).await.map_err(tonic::Status::unavailable)
+    };
+    let applied = applied.await;
+    let mut outcomes = replay.finish(call);
+    let unread = reader.await?;
+    applied?;
+    for (step, status) in unread {
+        host.mark(&steps[step].path);
         outcomes[step] = Some(status);
     }
     Ok(outcomes)
 }
 
-/// What became of the steps on the reading side.
-#[derive(Default)]
-struct Read {
-    /// The step behind each transition that was sent.
-    sent: Vec<usize>,
-    /// Steps whose content could not be read.
-    unread: Vec<(usize, Status)>,
-}
-
-fn read_out(host: &Endpoint, steps: &[Step], counters: &Counters, sender: &mut Sender) -> Read {
-    let mut read = Read::default();
+/// Sends the steps with their content. Returns those whose content could not be read.
+fn read_out(
+    host: &Endpoint,
+    steps: &[Step],
+    replay: &Replay,
+    counters: &Counters,
+    sender: &mut Sender,
+) -> Vec<(usize, Status)> {
+    let mut unread = Vec::new();
     for (index, step) in steps.iter().enumerate() {
         if let Some(file) = needed(step) {
             let result = host.read(&step.path, file, &mut |chunk| {
@@ -149,20 +148,20 @@ fn read_out(host: &Endpoint, steps: &[Step], counters: &Counters, sender: &mut S
                 sender.chunk(wire::chunk_to_wire(chunk))
             });
             if let Err(problem) = result {
-                // It changed since the scan, most likely; the next round sees what it is now.
+                // It changed since it was read, most likely; the next round sees what it is now.
                 tracing::debug!(path = %step.path, %problem, "not sent");
-                read.unread.push((index, Status::Stale));
+                unread.push((index, Status::Stale));
                 continue;
             }
         }
-        read.sent.push(index);
+        replay.sending(sender.call, index);
         if sender.step(wire::step_to_wire(transition_of(step)), STEP_BYTES).is_break() {
             break;
         }
     }
     // If the link is gone there is nobody to send to; the caller's reading of replies tells.
     let _ = sender.flush();
-    read
+    unread
 }
 
 /// Gathers steps into messages.
@@ -171,6 +170,7 @@ struct Sender {
     batch: Vec<proto::Step>,
     bytes: usize,
     durable: bool,
+    call: u64,
 }
 
 impl Sender {
@@ -191,7 +191,7 @@ impl Sender {
     fn flush(&mut self) -> ControlFlow<()> {
         let steps = std::mem::take(&mut self.batch);
         self.bytes = 0;
-        let request = ApplyRequest { steps, durable: self.durable };
+        let request = ApplyRequest { steps, durable: self.durable, call: self.call };
         match self.send.blocking_send(request) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
@@ -205,7 +205,7 @@ impl Sender {
 /// If the link breaks. What was written until then is in the outcomes of nobody; the next scan
 /// finds it.
 pub async fn pull(
-    host: &Arc<Endpoint>,
+    host: &Arc<Follower>,
     mut sandbox: AgentClient<Channel>,
     steps: &Arc<Vec<Step>>,
     durable: bool,
@@ -222,7 +222,7 @@ pub async fn pull(
     let writer = tokio::task::spawn_blocking(move || {
         let mut source = Source::new(&steps, chunks, &counters);
         let mut reported = Vec::new();
-        host.apply(&mut source, &mut |outcome| reported.push(outcome));
+        host.apply(None, &mut source, &mut |outcome| reported.push(outcome));
         let mut outcomes = source.outcomes;
         for Outcome { index, status } in reported {
             let step = usize::try_from(index).ok().and_then(|index| source.sent.get(index));
@@ -230,7 +230,7 @@ pub async fn pull(
                 outcomes[step] = Some(status);
             }
         }
-        if durable && let Err(error) = host.sync() {
+        if durable && let Err(error) = host.endpoint().sync() {
             // What was not synced must not be recorded (I2).
             tracing::warn!(%error, "the host's file system could not be synced");
             outcomes.fill(None);

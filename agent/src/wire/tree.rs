@@ -1,137 +1,92 @@
 //! A whole tree on the wire: depth first, the names of each directory in order.
 
 use super::{WireError, entry_from_wire, entry_to_wire};
-use crate::entry::{Digest, Directory, Entry};
+use crate::entry::{Directory, Entry};
 use crate::path::Name;
 use crate::proto;
 use crate::scan::DEPTH_MAX;
 
-/// Most entries of one message of a scan.
-const ENTRIES_PER_MESSAGE_MAX: usize = 2000;
-/// Most bytes of names and targets in one message of a scan.
-const NAME_BYTES_PER_MESSAGE_MAX: usize = 512 << 10;
 /// Most entries of a whole tree that this end will hold: 10 million, about 2 GB.
-const TREE_ENTRIES_MAX: u64 = 10_000_000;
+pub const TREE_ENTRIES_MAX: u64 = 10_000_000;
 /// Deepest entry of a tree: what a scan finds in the deepest directory that it reads. A tree from
 /// the other end that goes deeper could be written here, and never be read again.
 const TREE_DEPTH_MAX: u32 = DEPTH_MAX as u32 + 1;
 
-/// Calls `send` with the messages of a whole tree until it says no.
-///
-/// Returns false if `send` did.
-pub fn tree_to_wire(root: &Entry, send: &mut impl FnMut(proto::ScanReply) -> bool) -> bool {
-    let mut batch = Batch::default();
-    batch.walk(0, &[], root, send) && batch.flush(send)
+/// One entry of a tree, and where it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Item<'a> {
+    depth: u32,
+    name: &'a [u8],
+    entry: &'a Entry,
 }
 
-/// A fingerprint of everything that [`tree_to_wire`] would send.
-pub fn fingerprint(root: &Entry) -> Digest {
-    let mut hasher = blake3::Hasher::new();
-    add_to_fingerprint(&mut hasher, &[], root);
-    Digest(*hasher.finalize().as_bytes())
-}
-
-fn add_to_fingerprint(hasher: &mut blake3::Hasher, name: &[u8], entry: &Entry) {
-    let mut add = |bytes: &[u8]| {
-        hasher.update(&(bytes.len() as u64).to_be_bytes());
-        hasher.update(bytes);
-    };
-    add(name);
-    match entry {
-        Entry::Directory(directory) => {
-            add(&[b'd', u8::from(directory.only_excluded)]);
-            add(&directory.mode.to_be_bytes());
-            add(&(directory.children.len() as u64).to_be_bytes());
-            for (name, child) in &directory.children {
-                add_to_fingerprint(hasher, name.as_bytes(), child);
-            }
-        }
-        Entry::File(file) => {
-            add(b"f");
-            hasher.update(&file.digest.0);
-            hasher.update(&file.size.to_be_bytes());
-            hasher.update(&file.mode.to_be_bytes());
-            hasher.update(&file.mtime_ns.to_be_bytes());
-        }
-        Entry::Symlink(target) => {
-            add(b"l");
-            add(target);
-        }
-        Entry::Untracked => add(b"u"),
-        Entry::Problem(problem) => {
-            add(b"p");
-            add(problem.as_bytes());
-        }
+impl Item<'_> {
+    pub(super) fn to_wire(self) -> proto::ScanEntry {
+        let entry = Some(entry_to_wire(Some(self.entry)));
+        proto::ScanEntry { depth: self.depth, name: self.name.to_vec(), entry }
     }
 }
 
-#[derive(Default)]
-struct Batch {
-    entries: Vec<proto::ScanEntry>,
-    bytes: usize,
+/// The entries of a tree, depth first; the tree's own has no name.
+pub(super) struct Entries<'a> {
+    root: Option<&'a Entry>,
+    open: Vec<std::slice::Iter<'a, (Name, Entry)>>,
 }
 
-impl Batch {
-    fn walk(
-        &mut self,
-        depth: u32,
-        name: &[u8],
-        entry: &Entry,
-        send: &mut impl FnMut(proto::ScanReply) -> bool,
-    ) -> bool {
-        let wire = entry_to_wire(Some(entry));
-        self.bytes += name.len() + wire.target.len() + wire.problem.len();
-        self.entries.push(proto::ScanEntry { depth, name: name.to_vec(), entry: Some(wire) });
-        let full = self.entries.len() >= ENTRIES_PER_MESSAGE_MAX
-            || self.bytes >= NAME_BYTES_PER_MESSAGE_MAX;
-        if full && !self.flush(send) {
-            return false;
+impl<'a> Entries<'a> {
+    pub(super) fn of(root: &'a Entry) -> Self {
+        Self { root: Some(root), open: Vec::new() }
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Item<'a>;
+
+    fn next(&mut self) -> Option<Item<'a>> {
+        let item = match self.root.take() {
+            Some(entry) => Item { depth: 0, name: &[], entry },
+            None => loop {
+                let depth = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
+                match self.open.last_mut()?.next() {
+                    Some((name, entry)) => break Item { depth, name: name.as_bytes(), entry },
+                    None => drop(self.open.pop()),
+                }
+            },
+        };
+        if let Entry::Directory(directory) = item.entry {
+            self.open.push(directory.children.iter());
         }
-        let Entry::Directory(directory) = entry else { return true };
-        directory
-            .children
-            .iter()
-            .all(|(name, child)| self.walk(depth + 1, name.as_bytes(), child, send))
-    }
-
-    fn flush(&mut self, send: &mut impl FnMut(proto::ScanReply) -> bool) -> bool {
-        self.bytes = 0;
-        self.entries.is_empty()
-            || send(proto::ScanReply {
-                entries: std::mem::take(&mut self.entries),
-                ..proto::ScanReply::default()
-            })
+        Some(item)
     }
 }
 
-/// Builds a tree from the messages of a scan.
+/// Builds a tree from its entries.
 #[derive(Debug)]
-pub struct TreeBuilder {
+pub(super) struct TreeBuilder {
     /// The open directories, the root first, each with its name.
     open: Vec<(Option<Name>, Directory)>,
     done: Option<Entry>,
     count: u64,
     count_max: u64,
-}
-
-impl Default for TreeBuilder {
-    fn default() -> Self {
-        Self::limited(TREE_ENTRIES_MAX)
-    }
+    depth_max: u32,
 }
 
 impl TreeBuilder {
-    fn limited(count_max: u64) -> Self {
-        Self { open: Vec::new(), done: None, count: 0, count_max }
+    /// A builder for what is `depth` levels below the root.
+    pub(super) fn below(depth: u32) -> Self {
+        let depth_max = TREE_DEPTH_MAX.saturating_sub(depth);
+        // Where nothing may be, not even the tree's own entry fits.
+        let count_max = if depth > TREE_DEPTH_MAX { 0 } else { TREE_ENTRIES_MAX };
+        Self { open: Vec::new(), done: None, count: 0, count_max, depth_max }
     }
 
     /// Takes the next entry, in depth-first order.
     ///
     /// # Errors
     /// If it is out of order or breaks the contract; the tree is of no use then.
-    pub fn push(&mut self, entry: proto::ScanEntry) -> Result<(), WireError> {
+    pub(super) fn push(&mut self, entry: proto::ScanEntry) -> Result<(), WireError> {
         self.count += 1;
-        if self.count > self.count_max || entry.depth > TREE_DEPTH_MAX {
+        if self.count > self.count_max || entry.depth > self.depth_max {
             return Err(WireError::Tree("it is too large"));
         }
         let value = entry_from_wire(entry.entry.ok_or(WireError::Empty)?)?;
@@ -187,7 +142,7 @@ impl TreeBuilder {
     ///
     /// # Errors
     /// If there was no root.
-    pub fn finish(mut self) -> Result<Entry, WireError> {
+    pub(super) fn finish(mut self) -> Result<Entry, WireError> {
         while !self.open.is_empty() {
             self.close();
         }
@@ -198,7 +153,7 @@ impl TreeBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::File;
+    use crate::entry::{Digest, File};
     use crate::path::SyncPath;
 
     fn tree() -> Entry {
@@ -225,16 +180,11 @@ mod tests {
     }
 
     fn entries(tree: &Entry) -> Vec<proto::ScanEntry> {
-        let mut entries = Vec::new();
-        assert!(tree_to_wire(tree, &mut |reply| {
-            entries.extend(reply.entries);
-            true
-        }));
-        entries
+        Entries::of(tree).map(Item::to_wire).collect()
     }
 
     fn build(entries: Vec<proto::ScanEntry>) -> Result<Entry, WireError> {
-        let mut builder = TreeBuilder::default();
+        let mut builder = TreeBuilder::below(0);
         entries.into_iter().try_for_each(|entry| builder.push(entry))?;
         builder.finish()
     }
@@ -269,41 +219,17 @@ mod tests {
         let all = entries(&tree());
         let count = all.len() as u64;
         let build = |count_max| {
-            let mut builder = TreeBuilder::limited(count_max);
+            let mut builder = TreeBuilder { count_max, ..TreeBuilder::below(0) };
             all.iter().try_for_each(|entry| builder.push(entry.clone()))
         };
         assert_eq!(build(count), Ok(()));
         assert_eq!(build(count - 1), Err(WireError::Tree("it is too large")));
         let directory = all[0].entry.clone();
-        let mut builder = TreeBuilder::default();
+        let mut builder = TreeBuilder::below(0);
         for depth in 0..=TREE_DEPTH_MAX + 1 {
             let name = if depth == 0 { Vec::new() } else { b"d".to_vec() };
             let pushed = builder.push(proto::ScanEntry { depth, name, entry: directory.clone() });
             assert_eq!(pushed.is_ok(), depth <= TREE_DEPTH_MAX, "{depth}");
-        }
-    }
-
-    #[test]
-    fn any_change_of_a_tree_changes_its_fingerprint() {
-        let first = tree();
-        assert_eq!(fingerprint(&first), fingerprint(&tree()));
-        let changed = |at: usize, change: &dyn Fn(&mut proto::Entry)| {
-            let mut entries = entries(&first);
-            change(entries[at].entry.as_mut().expect("an entry"));
-            fingerprint(&build(entries).expect("a tree"))
-        };
-        type Change<'a> = (usize, &'a dyn Fn(&mut proto::Entry));
-        let changes: [Change<'_>; 7] = [
-            (0, &|entry| entry.mode = 0o700),
-            (1, &|entry| entry.only_excluded = true),
-            (2, &|entry| entry.digest[0] ^= 1),
-            (2, &|entry| entry.size += 1),
-            (2, &|entry| entry.mtime_ns += 1),
-            (5, &|entry| entry.target.push(b'x')),
-            (6, &|entry| entry.problem.push('x')),
-        ];
-        for (at, change) in changes {
-            assert_ne!(fingerprint(&first), changed(at, change), "entry {at}");
         }
     }
 
