@@ -6,11 +6,11 @@
 //!
 //! # The straight line, here
 //! [`path`] and [`entry`] are the vocabulary. [`rules`] says what is excluded, [`scan`] reads a
-//! tree, [`staging`] holds content until it is needed, [`transition`] changes a tree, and all of
-//! them touch the disk through [`disk`] alone; [`endpoint`] holds them together. [`proto`] is the
-//! wire contract and [`wire`] turns its messages into checked values. [`handshake`] opens a link,
-//! [`serve`] is the agent's life, [`lease`] its end; [`operation`] runs commands, each under a
-//! [`operation::supervisor`].
+//! tree, [`watch`] tells what changes in it, [`staging`] holds content until it is needed,
+//! [`transition`] changes a tree, and all of them touch the disk through [`disk`] alone;
+//! [`endpoint`] holds them together. [`proto`] is the wire contract and [`wire`] turns its messages
+//! into checked values. [`handshake`] opens a link, [`serve`] is the agent's life, [`lease`] its
+//! end; [`operation`] runs commands, each under a [`operation::supervisor`].
 //!
 //! # What is not here
 //! Nothing here knows drivers, sessions or conflicts, resolves host names, or looks up users: the
@@ -32,6 +32,7 @@ mod service;
 pub mod staging;
 pub mod stop;
 pub mod transition;
+pub mod watch;
 pub mod wire;
 
 /// The wire contract, generated from `proto/skync.proto`.
