@@ -16,7 +16,7 @@ use std::process::Command;
 use sha2::{Digest as _, Sha256};
 
 /// `design.md` §3: every `skync` carries it, once for each machine type.
-const AGENT_BYTES_MAX: usize = 3 << 20;
+const AGENT_BYTES_MAX: usize = 4 << 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto/session.proto");

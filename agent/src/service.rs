@@ -343,18 +343,21 @@ fn apply_steps(
     };
     let proto::ApplyRequest { steps, durable, call } = first?;
     let broken: Mutex<Option<Status>> = Mutex::new(None);
-    let stop = |status| {
-        *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
-        None
-    };
+    let stop = |status| *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
     let more = std::iter::from_fn(|| match messages.blocking_recv()? {
         Ok(message) => Some(message.steps),
-        Err(status) => stop(status),
+        Err(status) => {
+            stop(status);
+            None
+        }
     });
     let steps = std::iter::once(steps).chain(more).flatten();
     let steps = steps.map_while(|step| match wire::step_from_wire(step) {
         Ok(step) => Some(step),
-        Err(error) => stop(wire_status(error)),
+        Err(error) => {
+            stop(wire_status(error));
+            None
+        }
     });
     follower.apply(Some(call), steps, &mut |_| {});
     if let Some(status) = broken.into_inner().unwrap_or_else(PoisonError::into_inner) {

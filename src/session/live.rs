@@ -16,7 +16,8 @@ use crate::error::{CliError, ExitCode};
 use crate::link::{Link, LinkError};
 use crate::session::Spec;
 use crate::session::journal::{Entry, Journal};
-use crate::sync::engine::{Engine, Host, Settings, SyncError};
+use crate::sync::engine::{Engine, Settings, SyncError};
+use crate::sync::host::Host;
 use crate::sync::report::Report;
 
 /// How long the agent lives without its session (`design.md` §9).

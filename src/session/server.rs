@@ -34,7 +34,8 @@ use crate::session::proto::session_server::SessionServer;
 use crate::session::proto::{self, ExecEvent, ExecRequest};
 use crate::session::{Spec, cleanup, key, socket};
 use crate::state::{self, Places};
-use crate::sync::engine::{Host, SyncError};
+use crate::sync::engine::SyncError;
+use crate::sync::host::Host;
 use crate::sync::manifest::{Manifest, Owner};
 use crate::sync::report::Report;
 

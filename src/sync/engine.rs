@@ -113,8 +113,6 @@ pub struct Engine {
     /// The sandbox's tree, as the agent tells it.
     replay: Arc<Replay>,
     following: Option<AbortHandle>,
-    /// The trees as they were taken last.
-    trees: [Option<Entry>; 2],
     unwatched: [Option<String>; 2],
     /// The rules may have changed.
     rules_dirty: bool,
@@ -167,7 +165,6 @@ impl Engine {
             replicas,
             replay: Arc::default(),
             following: None,
-            trees: [None, None],
             unwatched: [None, None],
             rules_dirty: true,
             case_insensitive,
@@ -290,39 +287,38 @@ impl Engine {
 
     /// One plan, carried out. False if there was nothing to do.
     async fn round(&mut self, report: &mut Report) -> Result<bool, SyncError> {
-        self.take()?;
+        let [host, sandbox] = self.take()?;
         if self.rules_dirty {
             // What to leave alone is known first.
             return Ok(true);
         }
         let view = View {
-            host: self.trees[0].as_ref(),
-            sandbox: self.trees[1].as_ref(),
+            host: host.as_ref(),
+            sandbox: sandbox.as_ref(),
             rules: self.host.endpoint().rules(),
             case_insensitive: self.case_insensitive,
         };
-        let Some(batch) = self.core.plan(&view, self.now_ns())? else { return Ok(false) };
+        let planned = self.core.plan(&view, self.now_ns());
         // As long as these trees are held, every step copies the directory it changes.
-        self.trees = [None, None];
+        drop([host, sandbox]);
+        let Some(batch) = planned? else { return Ok(false) };
         let outcomes = self.carry_out(&batch).await?;
-        // Nothing is planned from trees older than these steps (I3).
         let changes = self.core.finish(&batch, &outcomes, self.now_ns());
         let is_empty = batch.is_empty();
         if !is_empty {
             self.save(changes).await?;
         }
-        self.take()?;
-        if let Some(host) = &self.trees[0] {
+        // Nothing is planned from trees older than these steps (I3).
+        if let [Some(host), _] = self.take()? {
             let core = &mut self.core;
-            self.trees[1] = None;
-            self.replay.share(|sandbox| core.share(&batch, host, sandbox));
+            self.replay.share(|sandbox| core.share(&batch, &host, sandbox));
         }
         report.add(&batch, &outcomes);
         Ok(!is_empty)
     }
 
     /// Takes both trees as they are now.
-    fn take(&mut self) -> Result<(), SyncError> {
+    fn take(&mut self) -> Result<[Option<Entry>; 2], SyncError> {
         if let Progress::Ended(why) = &*self.replay.progress().borrow() {
             return Err(SyncError::Sandbox(tonic::Status::unavailable(why.clone())));
         }
@@ -339,15 +335,12 @@ impl Engine {
             self.rules_dirty |= host.changed.iter().any(concerns);
         }
         let is_lost = [host.lost.is_some(), sandbox.lost.is_some()];
-        let trees = [host.tree, sandbox.tree];
-        for (at, (tree, lost)) in trees.into_iter().zip(is_lost).enumerate() {
-            if lost {
-                self.core.touch(&SyncPath::root(), rules);
-            }
-            self.trees[at] = tree.filter(|_| !lost);
+        if is_lost.contains(&true) {
+            self.core.touch(&SyncPath::root(), rules);
         }
         self.unwatched = [host.unwatched, sandbox.unwatched];
-        Ok(())
+        let [host_lost, sandbox_lost] = is_lost;
+        Ok([host.tree.filter(|_| !host_lost), sandbox.tree.filter(|_| !sandbox_lost)])
     }
 
     /// Has both sides read and told what was done until now, at the same time.

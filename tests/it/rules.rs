@@ -304,7 +304,7 @@ fn scanned(root: &Path, staging: &Path) -> BTreeSet<String> {
     let (compiled, _) = skync_agent::rules::Rules::compile(&rules);
     let endpoint =
         Endpoint::open(opened, staging, compiled, rules.version, None).expect("an endpoint");
-    let tree = endpoint.scan(&std::sync::atomic::AtomicBool::new(false)).expect("a tree");
+    let tree = endpoint.snapshot(None, &false.into()).expect("a scan").root.expect("a tree");
     let mut found = BTreeSet::new();
     let mut waiting = vec![(String::new(), &tree)];
     while let Some((path, entry)) = waiting.pop() {

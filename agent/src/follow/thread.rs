@@ -2,13 +2,17 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::atomic::AtomicBool;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 
 use super::{Mark, Shared, State};
 use crate::disk::{Kind, Meta};
 use crate::entry::{Entry, differences};
 use crate::path::SyncPath;
-use crate::scan::{FileRecord, RACY_NS, ScanError, scan_at};
+use crate::scan::{FileRecord, RACY_NS, ScanError};
 use crate::watch::Event;
 use crate::watch::settle::{Dirt, Settle};
 
@@ -120,12 +124,12 @@ impl Thread<'_> {
         let due = due.map(|at| Duration::from_nanos(at.saturating_sub(now)));
         let timeout = Some(due.unwrap_or(rescan).min(rescan));
         let waited = match &self.shared.watcher {
-            Some(watcher) => watcher.wait(&self.shared.wake, timeout),
-            None => crate::watch::wait_for(&self.shared.wake, timeout),
+            Some(watcher) => watcher.wait(self.shared.wake.as_fd(), timeout),
+            None => wait_for(self.shared.wake.as_fd(), timeout),
         };
         if let Err(error) = waited {
-            // Nothing sensible is left to wait for: go on by scanning.
-            tracing::warn!(%error, "cannot wait for events");
+            // Nothing sensible is left to wait for: it goes on by scanning.
+            self.shared.state().unwatched.get_or_insert(error.to_string());
             std::thread::sleep(UNWATCHED_INTERVAL);
         }
         // The counter is taken; it only fails if there is none.
@@ -136,7 +140,7 @@ impl Thread<'_> {
         let Some(watcher) = &self.shared.watcher else { return };
         let mut events = Vec::new();
         if let Err(error) = watcher.read(&mut |event| events.push(event)) {
-            tracing::warn!(%error, "events cannot be read");
+            self.shared.state().unwatched.get_or_insert(error.to_string());
             events.push(Event::Overflow);
         }
         if events.is_empty() {
@@ -264,7 +268,7 @@ impl Thread<'_> {
         };
         let meta = match directory.stat(&name) {
             Ok(meta) => meta,
-            Err(rustix::io::Errno::NOENT) => return entry.is_none(),
+            Err(Errno::NOENT) => return entry.is_none(),
             Err(_) => return false,
         };
         match entry {
@@ -319,6 +323,16 @@ impl Thread<'_> {
         });
         let looks = looks.collect();
         self.put(looks);
+    }
+}
+
+/// Blocks until `wake` is readable or the time is over.
+fn wait_for(wake: BorrowedFd<'_>, timeout: Option<Duration>) -> std::io::Result<()> {
+    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+    let mut fds = [PollFd::from_borrowed_fd(wake, PollFlags::IN)];
+    match rustix::event::poll(&mut fds, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
 }
 

@@ -1,8 +1,8 @@
 //! An agent that says what a test tells it to, over the real wire, with nothing behind it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -17,13 +17,14 @@ use skync_agent::proto::agent_server::{Agent, AgentServer};
 use skync_agent::proto::{self, Chunk, Kind, ScanEntry, Wanted};
 use skync_agent::serve::MESSAGE_BYTES_MAX;
 use tokio::runtime::Runtime;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::pair;
 
 type Scans = dyn Fn(usize) -> Vec<ScanEntry> + Send + Sync;
 type Supplies = dyn Fn(&Wanted) -> Vec<Chunk> + Send + Sync;
+type States = tokio::sync::mpsc::UnboundedSender<Result<proto::FollowReply, Status>>;
 type Replies<T> = Response<ReceiverStream<Result<T, Status>>>;
 
 /// What the agent says.
@@ -32,13 +33,15 @@ pub struct FakeAgent {
     scans: Arc<Scans>,
     supplies: Arc<Supplies>,
     count: Arc<AtomicUsize>,
+    followed: Arc<Mutex<Option<States>>>,
 }
 
 impl FakeAgent {
     /// An agent that answers each scan, counted from 0, with these entries.
     pub fn scanning(scans: impl Fn(usize) -> Vec<ScanEntry> + Send + Sync + 'static) -> Self {
         let supplies = Arc::new(|_: &Wanted| Vec::new());
-        Self { scans: Arc::new(scans), supplies, count: Arc::default() }
+        let (count, followed) = (Arc::default(), Arc::default());
+        Self { scans: Arc::new(scans), supplies, count, followed }
     }
 
     /// The same agent, which sends these chunks when it is asked for a file.
@@ -48,6 +51,22 @@ impl FakeAgent {
     ) -> Self {
         self.supplies = Arc::new(supplies);
         self
+    }
+
+    /// Tells a state: what is given, and the next scan unless that has outcomes.
+    fn tell(&self, state: proto::FollowReply) -> u64 {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let changes = if state.outcomes.is_empty() {
+            let entries = (self.scans)(number);
+            vec![proto::Change { entries, ..Default::default() }]
+        } else {
+            Vec::new()
+        };
+        let seq = number as u64 + 1;
+        if let Some(followed) = &*self.followed.lock().expect("not poisoned") {
+            let _ = followed.send(Ok(proto::FollowReply { seq, changes, ..state }));
+        }
+        seq
     }
 
     async fn client(self) -> AgentClient<Channel> {
@@ -158,34 +177,48 @@ impl Agent for FakeAgent {
         Ok(Response::new(proto::PrepareReply::default()))
     }
 
-    type ScanStream = ReceiverStream<Result<proto::ScanReply, Status>>;
+    type FollowStream = UnboundedReceiverStream<Result<proto::FollowReply, Status>>;
 
-    async fn scan(
+    async fn follow(
         &self,
-        _: Request<proto::ScanRequest>,
-    ) -> Result<Replies<proto::ScanReply>, Status> {
-        let entries = (self.scans)(self.count.fetch_add(1, Ordering::Relaxed));
-        Ok(stream(vec![proto::ScanReply { entries, ..proto::ScanReply::default() }]))
+        _: Request<proto::FollowRequest>,
+    ) -> Result<Response<Self::FollowStream>, Status> {
+        let (send, receive) = tokio::sync::mpsc::unbounded_channel();
+        *self.followed.lock().expect("not poisoned") = Some(send);
+        self.tell(proto::FollowReply::default());
+        Ok(Response::new(UnboundedReceiverStream::new(receive)))
     }
 
-    type ApplyStream = ReceiverStream<Result<proto::ApplyReply, Status>>;
+    /// The next scan is what there is now.
+    async fn flush(
+        &self,
+        _: Request<proto::FlushRequest>,
+    ) -> Result<Response<proto::FlushReply>, Status> {
+        let seq = self.tell(proto::FollowReply::default());
+        Ok(Response::new(proto::FlushReply { seq }))
+    }
 
-    /// Does nothing, and says that all is done, twice, and more than was asked for.
+    /// Does nothing, and says that all is done, twice, and of calls that nobody made.
     async fn apply(
         &self,
         request: Request<Streaming<proto::ApplyRequest>>,
-    ) -> Result<Replies<proto::ApplyReply>, Status> {
+    ) -> Result<Response<proto::ApplyReply>, Status> {
         let mut requests = request.into_inner();
-        let mut outcomes = vec![proto::Outcome { index: u64::MAX, ..Default::default() }];
+        let status = proto::Status::Applied.into();
+        let outcome = |call, index| {
+            let outcome = Some(proto::Outcome { index, status, ..Default::default() });
+            proto::CallOutcome { call, outcome }
+        };
+        let (mut outcomes, mut call) = (vec![outcome(u64::MAX, u64::MAX)], None);
         while let Some(request) = requests.message().await? {
+            let call = *call.get_or_insert(request.call);
             for _ in request.steps {
                 let index = outcomes.len() as u64 / 2;
-                let status = proto::Status::Applied.into();
-                let outcome = proto::Outcome { index, status, ..Default::default() };
-                outcomes.extend([outcome.clone(), outcome]);
+                outcomes.extend([outcome(call, index), outcome(call, index)]);
             }
         }
-        Ok(stream(vec![proto::ApplyReply { outcomes }]))
+        let seq = self.tell(proto::FollowReply { outcomes, ..Default::default() });
+        Ok(Response::new(proto::ApplyReply { seq }))
     }
 
     type SupplyStream = ReceiverStream<Result<proto::SupplyReply, Status>>;
