@@ -107,8 +107,8 @@ impl Endpoint {
     pub fn snapshot(&self, cancelled: &AtomicBool) -> Result<Snapshot, EndpointError> {
         // Held for the whole scan: nobody changes a tree while it is being read (I3).
         let mut cache = self.cache();
-        let mut snapshot = scan(&self.root, &self.rules, &cache, threads(), cancelled)?;
-        *cache = std::mem::take(&mut snapshot.cache);
+        let mut snapshot = scan(&self.root, &self.rules, &cache, None, threads(), cancelled)?;
+        cache.replace(std::mem::take(&mut snapshot.cache));
         sweep(&self.root, &snapshot.temporaries);
         Ok(snapshot)
     }
