@@ -155,7 +155,8 @@ impl Follower {
         };
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|errno| DiskError::new("watch", &SyncPath::root(), errno))?;
-        let snapshot = endpoint.snapshot(watcher.as_ref(), &std::sync::atomic::AtomicBool::new(false))?;
+        let snapshot =
+            endpoint.snapshot(watcher.as_ref(), &std::sync::atomic::AtomicBool::new(false))?;
         let unwatched: Option<WatchError> = problem.or(snapshot.unwatched);
         let state = State {
             tree: snapshot.root.unwrap_or_default(),

@@ -6,14 +6,20 @@
 //! [`Entry::Problem`], at and below which nobody changes anything. Directories of other file
 //! systems that are mounted in the tree are scanned like any other.
 //!
+//! [`scan`] reads the whole tree, and [`scan_at`] one path, by the same rules: a tree in which each
+//! path that changed is put in as `scan_at` gives it is the tree that `scan` gives. Both put a
+//! watch on each directory before they list it, if they are given a watcher.
+//!
 //! It changes nothing on disk and decides nothing about what a difference means.
 
 mod cache;
 mod digest;
+mod look;
 mod walk;
 
 pub use cache::{FileRecord, StatCache};
-pub(crate) use digest::{DigestError, digest_of, now_ns};
+pub(crate) use digest::{DigestError, RACY_NS, digest_of, now_ns};
+pub use look::{Look, scan_at};
 
 use std::sync::atomic::AtomicBool;
 
@@ -21,6 +27,8 @@ use crate::disk::{DiskError, Root};
 use crate::entry::Entry;
 use crate::path::SyncPath;
 use crate::rules::Rules;
+use crate::watch::{WatchError, Watcher};
+use walk::{Top, walk};
 
 /// Deepest directory that is read, counted from the root. One descriptor is open for each level
 /// while its threads are down there, and a process may have 1024; what is deeper is a problem.
@@ -37,6 +45,8 @@ pub const TARGET_BYTES_MAX: usize = 4095;
 pub struct Snapshot {
     /// The tree: a directory. (Always there; a root that is missing is an error.)
     pub root: Option<Entry>,
+    /// Why directories are not watched: the first error, after which none was tried.
+    pub unwatched: Option<WatchError>,
     /// What to give the next scan.
     pub cache: StatCache,
     /// The paths that could not be read, and why; in order.
@@ -72,6 +82,7 @@ pub enum ScanError {
 
 /// Reads the whole tree below `root` with `threads` threads (at least one).
 ///
+/// Each directory is watched before it is listed, and only those that are listed stay watched.
 /// `cancelled` is looked at for every directory and every window of a file.
 ///
 /// # Errors
@@ -80,25 +91,49 @@ pub fn scan(
     root: &Root,
     rules: &Rules,
     cache: &StatCache,
+    watcher: Option<&Watcher>,
     threads: usize,
     cancelled: &AtomicBool,
 ) -> Result<Snapshot, ScanError> {
-    scan_limited(root, rules, cache, threads, cancelled, ENTRY_COUNT_MAX)
+    Reader { root, rules, watcher, threads, cancelled, entry_count_max: ENTRY_COUNT_MAX }
+        .read_all(cache)
 }
 
-fn scan_limited(
-    root: &Root,
-    rules: &Rules,
-    cache: &StatCache,
+/// What every reading needs.
+struct Reader<'a> {
+    root: &'a Root,
+    rules: &'a Rules,
+    watcher: Option<&'a Watcher>,
     threads: usize,
-    cancelled: &AtomicBool,
+    cancelled: &'a AtomicBool,
     entry_count_max: u64,
-) -> Result<Snapshot, ScanError> {
-    root.check_in_place()?;
-    let snapshot = walk::walk(root, rules, cache, threads, cancelled, entry_count_max)?;
-    // A root that was moved away in between reads as one that was emptied (invariant I10).
-    root.check_in_place()?;
-    Ok(snapshot)
+}
+
+impl Reader<'_> {
+    fn read_all(&self, cache: &StatCache) -> Result<Snapshot, ScanError> {
+        self.root.check_in_place()?;
+        let path = SyncPath::root();
+        let directory = self.root.open_directory(&path)?;
+        let snapshot = self.walk(cache, Top { path, directory, rules: self.rules.root() })?;
+        // A root that was moved away in between reads as one that was emptied (invariant I10).
+        self.root.check_in_place()?;
+        Ok(snapshot)
+    }
+
+    /// Reads a directory with all below, and leaves no watch there but of what it read.
+    fn walk(&self, cache: &StatCache, top: Top) -> Result<Snapshot, ScanError> {
+        let Some(watcher) = self.watcher else {
+            return walk(self, cache, top);
+        };
+        let round = watcher.begin();
+        let path = top.path.clone();
+        let snapshot = walk(self, cache, top)?;
+        // What is still watched where no more can be is better than nothing.
+        if snapshot.unwatched.is_none() {
+            watcher.finish(&path, round);
+        }
+        Ok(snapshot)
+    }
 }
 
 #[cfg(test)]

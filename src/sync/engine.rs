@@ -361,14 +361,7 @@ impl Engine {
         let [to_host, to_sandbox] = &batch.steps;
         let (pulled, pushed) = tokio::join!(
             pull(follower, self.sandbox.clone(), to_host, durable, &self.counters),
-            push(
-                follower,
-                self.sandbox.clone(),
-                &self.replay,
-                to_sandbox,
-                durable,
-                &self.counters
-            ),
+            push(follower, self.sandbox.clone(), &self.replay, to_sandbox, durable, &self.counters),
         );
         Ok([pulled?, pushed?])
     }

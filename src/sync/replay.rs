@@ -176,8 +176,10 @@ impl State {
             call.outcomes[step] = Some(outcome.status);
         }
         for (path, entry) in state.changes {
-            let before = self.tree.as_ref().and_then(|tree| tree.find(&path)).map_or(0, Entry::count);
-            self.entries = self.entries.saturating_sub(before) + entry.as_ref().map_or(0, Entry::count);
+            let before =
+                self.tree.as_ref().and_then(|tree| tree.find(&path)).map_or(0, Entry::count);
+            self.entries =
+                self.entries.saturating_sub(before) + entry.as_ref().map_or(0, Entry::count);
             if self.entries > TREE_ENTRIES_MAX {
                 return Err(WireError::Tree("it is too large"));
             }

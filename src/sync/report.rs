@@ -47,7 +47,8 @@ impl Report {
         self.notes.extend(batch.plan.notes.iter().cloned());
         for side in [Side::Host, Side::Sandbox] {
             let done = || batch.steps[at(side)].iter().zip(&outcomes[at(side)]);
-            let with = |wanted: Status| done().filter(move |(_, status)| **status == Some(wanted.clone()));
+            let with =
+                |wanted: Status| done().filter(move |(_, status)| **status == Some(wanted.clone()));
             for (step, _) in with(Status::Applied) {
                 self.add_applied(side, step);
             }

@@ -60,6 +60,11 @@ impl DiskError {
         self.kind() == DiskErrorKind::NoSpace
     }
 
+    /// True if a symbolic link is in its place or on the way: it is not followed.
+    pub fn is_link(&self) -> bool {
+        self.errno == Errno::LOOP
+    }
+
     /// The reason alone, without the path.
     pub fn reason(&self) -> String {
         reason(self.errno)

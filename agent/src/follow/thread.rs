@@ -1,8 +1,8 @@
 //! The thread of a follower: waits for events, lets them settle, reads what may have changed.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
-use std::sync::atomic::AtomicBool;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};

@@ -6,7 +6,6 @@ use std::process::{Command, Stdio};
 
 use super::*;
 use crate::disk::Root;
-use crate::entry::Directory;
 
 fn path(text: &str) -> SyncPath {
     SyncPath::parse(text.as_bytes()).expect("a path")

@@ -42,7 +42,7 @@ fn defaults() -> Rules {
 
 fn scan_with(root: &Path, rules: &Rules, cache: &StatCache) -> Snapshot {
     let root = Root::open(root).expect("a root");
-    scan(&root, rules, cache, 2, &AtomicBool::new(false)).expect("scanned")
+    scan(&root, rules, cache, None, 2, &AtomicBool::new(false)).expect("scanned")
 }
 
 fn scanned(root: &Path) -> Snapshot {
@@ -215,9 +215,18 @@ fn too_many_entries_and_a_cancel_end_the_scan() {
     let root = Root::open(outside.path()).expect("a root");
     let (rules, cache) = (defaults(), StatCache::default());
     let go = AtomicBool::new(false);
-    let many = scan_limited(&root, &rules, &cache, 2, &go, 30).expect_err("41 entries");
+    let reader = Reader {
+        root: &root,
+        rules: &rules,
+        watcher: None,
+        threads: 2,
+        cancelled: &go,
+        entry_count_max: 30,
+    };
+    let many = reader.read_all(&cache).expect_err("41 entries");
     assert_eq!(many, ScanError::TooManyEntries(30));
-    let cancelled = scan(&root, &rules, &cache, 2, &AtomicBool::new(true)).expect_err("cancelled");
+    let cancelled = scan(&root, &rules, &cache, None, 2, &AtomicBool::new(true));
+    let cancelled = cancelled.expect_err("cancelled");
     assert_eq!(cancelled, ScanError::Cancelled);
 }
 
@@ -226,7 +235,7 @@ fn a_root_that_went_away_is_an_error_and_not_an_empty_tree() {
     let outside = tempfile::tempdir().expect("a directory");
     let (root, _) = Root::create(&outside.path().join("root")).expect("a root");
     std::fs::remove_dir(outside.path().join("root")).expect("removed");
-    let gone = scan(&root, &defaults(), &StatCache::default(), 1, &AtomicBool::new(false));
+    let gone = scan(&root, &defaults(), &StatCache::default(), None, 1, &AtomicBool::new(false));
     assert!(matches!(gone, Err(ScanError::Root(_))));
 }
 
@@ -245,7 +254,7 @@ fn a_large_tree_is_scanned_and_its_cost_printed() {
     let (rules, go) = (defaults(), AtomicBool::new(false));
     let timed = |cache: &StatCache, threads| {
         let start = SystemTime::now();
-        let snapshot = scan(&root, &rules, cache, threads, &go).expect("scanned");
+        let snapshot = scan(&root, &rules, cache, None, threads, &go).expect("scanned");
         println!(
             "{} files, {threads} threads: {} hashed, {:?}",
             snapshot.files,

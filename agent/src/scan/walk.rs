@@ -4,21 +4,22 @@
 //! directory is finished when its files are hashed and its directories are finished; the thread
 //! that does the last of it moves it into its parent, so the tree is put together on the way.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::cache::{FileRecord, Group, StatCache};
 use super::digest::{DigestError, digest_of};
-use super::{ScanError, Snapshot};
-use crate::disk::{DirFd, DiskError, Meta, Root, reason};
+use super::{Reader, ScanError, Snapshot};
+use crate::disk::{DirFd, DiskError, Meta, reason};
 use crate::entry::{Directory, Entry, File};
-use crate::path::SyncPath;
-use crate::rules::{DirectoryRules, Rules};
+use crate::path::{Name, SyncPath};
+use crate::rules::DirectoryRules;
+use crate::watch::WatchError;
 
 mod listing;
 
 use listing::Stop;
+pub(super) use listing::{read_symlink, too_deep, too_long};
 
 /// A directory that is being read.
 struct Node {
@@ -42,8 +43,22 @@ struct Content {
 }
 
 enum Work {
-    Directory { node: Arc<Node>, parent: Option<Arc<DirFd>>, rules: DirectoryRules },
+    Directory { node: Arc<Node>, place: Place, rules: DirectoryRules },
     Hash { node: Arc<Node>, directory: Arc<DirFd>, files: Vec<usize> },
+}
+
+/// Where a directory is: few are open at a time, so it is opened when it is read.
+enum Place {
+    Open(DirFd),
+    In(Arc<DirFd>, Name),
+}
+
+/// The directory that a walk begins at.
+pub(super) struct Top {
+    pub(super) path: SyncPath,
+    pub(super) directory: DirFd,
+    /// As they hold in the directory, its names not counted yet.
+    pub(super) rules: DirectoryRules,
 }
 
 #[derive(Default)]
@@ -55,17 +70,15 @@ struct Queue {
 }
 
 struct Walk<'a> {
-    root: &'a Root,
-    rules: &'a Rules,
+    reader: &'a Reader<'a>,
     cache: &'a StatCache,
-    cancelled: &'a AtomicBool,
-    entry_count_max: u64,
     entries: AtomicU64,
     queue: Mutex<Queue>,
     ready: Condvar,
     failed: Mutex<Option<ScanError>>,
     stop: AtomicBool,
-    finished: Mutex<Option<Directory>>,
+    unwatched: Mutex<Option<WatchError>>,
+    finished: Mutex<Option<Entry>>,
 }
 
 /// What one thread gathers and keeps.
@@ -84,32 +97,34 @@ struct Thread {
     excluded: u64,
 }
 
+/// Reads `top` and everything below. `cache` knows the files there from before.
 pub(super) fn walk(
-    root: &Root,
-    rules: &Rules,
+    reader: &Reader<'_>,
     cache: &StatCache,
-    threads: usize,
-    cancelled: &AtomicBool,
-    entry_count_max: u64,
+    top: Top,
 ) -> Result<Snapshot, ScanError> {
     let walk = Walk {
-        root,
-        rules,
+        reader,
         cache,
-        cancelled,
-        entry_count_max,
         entries: AtomicU64::new(1),
         queue: Mutex::default(),
         ready: Condvar::new(),
         failed: Mutex::default(),
         stop: AtomicBool::new(false),
+        unwatched: Mutex::default(),
         finished: Mutex::default(),
     };
-    let top = Node::new(None, SyncPath::root(), 0);
-    walk.push(vec![Work::Directory { node: top, parent: None, rules: rules.root() }]);
+    let depth = top.path.names().count();
+    let node = Node::new(None, top.path, depth);
+    let place = Place::Open(top.directory);
+    walk.push(vec![Work::Directory { node, place, rules: top.rules }]);
+    let mut first = Thread::default();
+    // A new directory mostly holds little: no thread is made before there is work for two.
+    let threads = if walk.run_alone(&mut first) { reader.threads } else { 1 };
     let gathered: Vec<Thread> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| walk.run())).collect();
-        let mut gathered = vec![walk.run()];
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| walk.run_new())).collect();
+        walk.run(&mut first);
+        let mut gathered = vec![first];
         for other in others {
             // A panic in a thread of the scan is a broken invariant of ours: it goes on here.
             gathered.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
@@ -119,13 +134,15 @@ pub(super) fn walk(
     if let Some(error) = lock(&walk.failed).take() {
         return Err(error);
     }
-    let directory = lock(&walk.finished).take().ok_or(ScanError::Cancelled)?;
-    Ok(gather(directory, gathered))
+    let entry = lock(&walk.finished).take().ok_or(ScanError::Cancelled)?;
+    let unwatched = *lock(&walk.unwatched);
+    Ok(gather(entry, gathered, unwatched))
 }
 
-fn gather(directory: Directory, threads: Vec<Thread>) -> Snapshot {
+fn gather(entry: Entry, threads: Vec<Thread>, unwatched: Option<WatchError>) -> Snapshot {
     let mut snapshot = Snapshot {
-        root: Some(Entry::Directory(directory)),
+        root: Some(entry),
+        unwatched,
         cache: StatCache::default(),
         problems: Vec::new(),
         temporaries: Vec::new(),
@@ -165,24 +182,41 @@ impl Node {
 }
 
 impl Walk<'_> {
-    fn run(&self) -> Thread {
+    fn run_new(&self) -> Thread {
         let mut thread = Thread::default();
-        while let Some(work) = self.pop() {
-            let result = match work {
-                Work::Directory { node, parent, rules } => {
-                    self.read_directory(&mut thread, &node, parent.as_deref(), &rules)
-                }
-                Work::Hash { node, directory, files } => {
-                    self.hash(&mut thread, &node, &directory, &files)
-                }
-            };
-            if let Err(error) = result {
-                lock(&self.failed).get_or_insert(error);
-                self.stop.store(true, Ordering::Relaxed);
-            }
-            self.done();
-        }
+        self.run(&mut thread);
         thread
+    }
+
+    fn run(&self, thread: &mut Thread) {
+        while let Some(work) = self.pop() {
+            self.work(thread, work);
+        }
+    }
+
+    /// Works until there is more than one piece of work or none; says whether there is.
+    fn run_alone(&self, thread: &mut Thread) -> bool {
+        while lock(&self.queue).open < 2 {
+            match self.pop() {
+                Some(work) => self.work(thread, work),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    fn work(&self, thread: &mut Thread, work: Work) {
+        let result = match work {
+            Work::Directory { node, place, rules } => {
+                self.read_directory(thread, &node, place, &rules)
+            }
+            Work::Hash { node, directory, files } => self.hash(thread, &node, &directory, &files),
+        };
+        if let Err(error) = result {
+            lock(&self.failed).get_or_insert(error);
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        self.done();
     }
 
     fn push(&self, work: Vec<Work>) {
@@ -225,13 +259,13 @@ impl Walk<'_> {
         &self,
         thread: &mut Thread,
         node: &Arc<Node>,
-        parent: Option<&DirFd>,
+        place: Place,
         rules: &DirectoryRules,
     ) -> Result<(), ScanError> {
-        if self.cancelled.load(Ordering::Relaxed) {
+        if self.reader.cancelled.load(Ordering::Relaxed) {
             return Err(ScanError::Cancelled);
         }
-        match self.list(thread, node, parent, rules) {
+        match self.list(thread, node, place, rules) {
             Ok(work) => {
                 node.pending.fetch_add(work.len(), Ordering::Relaxed);
                 self.push(work);
@@ -240,7 +274,13 @@ impl Walk<'_> {
             }
             Err(Stop::Scan(error)) => Err(error),
             Err(Stop::Directory(problem)) => match &node.parent {
-                None => Err(ScanError::Root(DiskError::new("read", &node.path, problem))),
+                None if node.path.is_root() => {
+                    Err(ScanError::Root(DiskError::new("read", &node.path, problem)))
+                }
+                None => {
+                    *lock(&self.finished) = Some(thread.problem(&node.path, reason(problem)));
+                    Ok(())
+                }
                 Some((above, at)) => {
                     let entry = thread.problem(&node.path, reason(problem));
                     lock(&above.content).directory.children[*at].1 = entry;
@@ -261,7 +301,7 @@ impl Walk<'_> {
         for &at in files {
             let name = lock(&node.content).directory.children[at].0.clone();
             let (entry, record) =
-                match digest_of(directory, &name, &mut thread.window, self.cancelled) {
+                match digest_of(directory, &name, &mut thread.window, self.reader.cancelled) {
                     Ok((meta, record)) => {
                         thread.hashed_files += 1;
                         thread.hashed_bytes += meta.size;
@@ -283,16 +323,16 @@ impl Walk<'_> {
     fn finish_part(&self, thread: &mut Thread, node: &Arc<Node>) {
         let mut node = Arc::clone(node);
         while node.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let content = std::mem::take(&mut *lock(&node.content));
+            let mut content = std::mem::take(&mut *lock(&node.content));
             thread.excluded += content.excluded;
             let old = self.cache.group(&node.path);
-            thread.groups.extend(group_of(&content, old).map(|g| (node.path.clone(), g)));
-            let directory = finished(content);
+            thread.groups.extend(group_of(&mut content, old).map(|g| (node.path.clone(), g)));
+            let entry = Entry::Directory(finished(content));
             let Some((parent, at)) = &node.parent else {
-                *lock(&self.finished) = Some(directory);
+                *lock(&self.finished) = Some(entry);
                 return;
             };
-            lock(&parent.content).directory.children[*at].1 = Entry::Directory(directory);
+            lock(&parent.content).directory.children[*at].1 = entry;
             node = Arc::clone(parent);
         }
     }
@@ -302,12 +342,7 @@ impl Thread {
     fn file(&mut self, meta: &Meta, record: &FileRecord) -> Entry {
         self.files += 1;
         self.bytes += meta.size;
-        Entry::File(File {
-            digest: record.digest,
-            size: meta.size,
-            mode: meta.mode,
-            mtime_ns: meta.mtime_ns,
-        })
+        file_entry(meta, record)
     }
 
     fn problem(&mut self, path: &SyncPath, reason: String) -> Entry {
@@ -316,23 +351,37 @@ impl Thread {
     }
 }
 
+/// The entry of a file that was read.
+pub(super) fn file_entry(meta: &Meta, record: &FileRecord) -> Entry {
+    Entry::File(File {
+        digest: record.digest,
+        size: meta.size,
+        mode: meta.mode,
+        mtime_ns: meta.mtime_ns,
+    })
+}
+
 /// The records of a directory: the old group itself if nothing in it changed.
-fn group_of(content: &Content, old: Option<&Group>) -> Option<Group> {
-    if content.hashed.is_empty() && content.kept == old.map_or(0, |group| group.len()) {
+fn group_of(content: &mut Content, old: Option<&Group>) -> Option<Group> {
+    if content.hashed.is_empty() && content.kept == old.map_or(0, Group::len) {
         return old.cloned();
     }
-    let mut group = BTreeMap::new();
-    for (name, entry) in &content.directory.children {
-        if let (Entry::File(file), Some(record)) = (entry, old.and_then(|old| old.get(name)))
-            && file.digest == record.digest
-        {
-            group.insert(name.clone(), *record);
-        }
+    content.hashed.sort_unstable_by_key(|(at, _)| *at);
+    let mut hashed = content.hashed.iter().peekable();
+    let mut records = Vec::with_capacity(content.hashed.len() + content.kept);
+    for (at, (name, entry)) in content.directory.children.iter().enumerate() {
+        let record = match hashed.next_if(|(hashed_at, _)| *hashed_at == at) {
+            Some((_, record)) => Some(record),
+            // A file that was not read now is one whose record holds.
+            None if entry.as_file().is_some() => {
+                old.and_then(|old| old.get(name)).map(|(_, record)| record)
+            }
+            None => None,
+        };
+        // The name is shared with the tree.
+        records.extend(record.map(|record| (name.clone(), *record)));
     }
-    for (at, record) in &content.hashed {
-        group.insert(content.directory.children[*at].0.clone(), *record);
-    }
-    Some(Arc::new(group))
+    Some(Group::of_sorted(records))
 }
 
 /// A directory is only-excluded if something is left out below it and nothing is synchronised.

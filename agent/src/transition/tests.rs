@@ -66,7 +66,7 @@ impl World {
 
     fn scan(&self) -> Snapshot {
         let (rules, go) = (Rules::default(), AtomicBool::new(false));
-        scan(&self.root, &rules, &StatCache::default(), 1, &go).expect("scanned")
+        scan(&self.root, &rules, &StatCache::default(), None, 1, &go).expect("scanned")
     }
 
     /// Nothing of ours is left in the tree or unfinished in the staging directory.

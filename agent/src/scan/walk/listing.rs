@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Content, Node, Thread, Walk, Work, lock};
+use super::{Content, Node, Place, Thread, Walk, Work, lock};
 use crate::disk::{DirFd, Kind, Meta, reason};
 use crate::entry::Entry;
 use crate::path::{Name, PATH_BYTES_MAX};
@@ -49,10 +49,10 @@ struct Listing<'a> {
 }
 
 impl Listing<'_> {
-    fn add(&mut self, thread: &mut Thread, name: Name, kind: Option<Kind>) {
+    fn add(&mut self, thread: &mut Thread, mut name: Name, kind: Option<Kind>) {
         let cut = thread.path.len();
         thread.path.extend_from_slice(name.as_bytes());
-        let entry = self.look(thread, &name, kind);
+        let entry = self.look(thread, &mut name, kind);
         thread.path.truncate(cut);
         if let Some(entry) = entry {
             self.content.directory.children.push((name, entry));
@@ -60,13 +60,14 @@ impl Listing<'_> {
     }
 
     /// The entry of one name, or a placeholder for what is read later; nothing if it is excluded
-    /// or went away.
-    fn look(&mut self, thread: &mut Thread, name: &Name, kind: Option<Kind>) -> Option<Entry> {
+    /// or went away. A name that the cache knows becomes the cache's, which is shared.
+    fn look(&mut self, thread: &mut Thread, name: &mut Name, kind: Option<Kind>) -> Option<Entry> {
         let kind = match kind {
             Some(kind) => kind,
             None => self.stat(thread, name)?.ok()?.kind,
         };
-        if self.walk.rules.is_excluded_in(self.rules, &thread.path, kind == Kind::Directory) {
+        if self.walk.reader.rules.is_excluded_in(self.rules, &thread.path, kind == Kind::Directory)
+        {
             if name.as_bytes().starts_with(TEMP_PREFIX.as_bytes()) {
                 // Ours, and gone soon: no reason to keep the directory.
                 thread.temporaries.push(self.node.path.join(name));
@@ -76,8 +77,7 @@ impl Listing<'_> {
             return None;
         }
         if thread.path.len() > PATH_BYTES_MAX {
-            let limit = format!("its path is longer than {PATH_BYTES_MAX} bytes");
-            return Some(thread.problem(&self.node.path.join(name), limit));
+            return Some(thread.problem(&self.node.path.join(name), too_long()));
         }
         match kind {
             Kind::Directory => Some(self.go_below(thread, name)),
@@ -92,14 +92,9 @@ impl Listing<'_> {
                     Err(entry) => Some(entry),
                 }
             }
-            Kind::Symlink => match self.directory.read_link(name) {
-                Ok(target) if target.len() <= TARGET_BYTES_MAX => Some(Entry::Symlink(target)),
-                Ok(_) => Some(thread.problem(
-                    &self.node.path.join(name),
-                    format!("the link's target is longer than {TARGET_BYTES_MAX} bytes"),
-                )),
-                Err(rustix::io::Errno::NOENT) => None,
-                Err(errno) => Some(thread.problem(&self.node.path.join(name), reason(errno))),
+            Kind::Symlink => match read_symlink(self.directory, name) {
+                Ok(entry) => entry,
+                Err(reason) => Some(thread.problem(&self.node.path.join(name), reason)),
             },
             Kind::Other => Some(Entry::Untracked),
         }
@@ -114,29 +109,29 @@ impl Listing<'_> {
         }
     }
 
-    fn file(&mut self, thread: &mut Thread, name: &Name, meta: &Meta) -> Entry {
-        match self.old.and_then(|old| old.get(name)).filter(|record| record.holds_for(meta)) {
-            Some(record) => {
+    fn file(&mut self, thread: &mut Thread, name: &mut Name, meta: &Meta) -> Entry {
+        let at = self.content.directory.children.len();
+        if let Some((shared, record)) = self.old.and_then(|old| old.get(name)) {
+            *name = shared.clone();
+            if record.holds_for(meta) {
                 self.content.kept += 1;
-                thread.file(meta, record)
-            }
-            None => {
-                self.unknown.push((self.content.directory.children.len(), meta.size));
-                Entry::Untracked
+                return thread.file(meta, record);
             }
         }
+        self.unknown.push((at, meta.size));
+        Entry::Untracked
     }
 
     fn go_below(&mut self, thread: &mut Thread, name: &Name) -> Entry {
         let path = self.node.path.join(name);
         if self.node.depth + 1 > DEPTH_MAX {
-            return thread.problem(&path, format!("it is more than {DEPTH_MAX} levels deep"));
+            return thread.problem(&path, too_deep());
         }
-        let rules = self.walk.rules.child(self.rules, &path);
+        let rules = self.walk.reader.rules.child(self.rules, &path);
         let at = self.content.directory.children.len();
         let node = Node::new(Some((Arc::clone(self.node), at)), path, self.node.depth + 1);
-        let parent = Some(Arc::clone(self.directory));
-        self.below.push(Work::Directory { node, parent, rules });
+        let place = Place::In(Arc::clone(self.directory), name.clone());
+        self.below.push(Work::Directory { node, place, rules });
         Entry::Untracked
     }
 }
@@ -147,23 +142,23 @@ impl Walk<'_> {
         &self,
         thread: &mut Thread,
         node: &Arc<Node>,
-        parent: Option<&DirFd>,
+        place: Place,
         rules: &DirectoryRules,
     ) -> Result<Vec<Work>, Stop> {
-        let directory = match (parent, &node.path.split()) {
-            (Some(parent), Some((_, name))) => parent.open_directory(name)?,
-            _ => self.root.open_directory(&node.path).map_err(ScanError::Root)?,
-        };
-        let directory = Arc::new(directory);
+        let directory = Arc::new(match place {
+            Place::Open(directory) => directory,
+            Place::In(parent, name) => parent.open_directory(&name)?,
+        });
+        self.watch(node, &directory);
         let meta = Meta::of(&*directory)?;
         let mut names = directory.list(&mut thread.names)?;
         let count = names.len() as u64;
-        if self.entries.fetch_add(count, Ordering::Relaxed) + count > self.entry_count_max {
-            return Err(ScanError::TooManyEntries(self.entry_count_max).into());
+        if self.entries.fetch_add(count, Ordering::Relaxed) + count > self.reader.entry_count_max {
+            return Err(ScanError::TooManyEntries(self.reader.entry_count_max).into());
         }
         names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let mut rules = rules.clone();
-        self.rules.with_names(&mut rules, |wanted| {
+        self.reader.rules.with_names(&mut rules, |wanted| {
             names.binary_search_by(|(name, _)| name.as_bytes().cmp(wanted)).is_ok()
         });
         let mut listing = Listing {
@@ -191,6 +186,40 @@ impl Walk<'_> {
         below.extend(batches(node, &directory, unknown));
         Ok(below)
     }
+
+    /// Before the directory is listed: what is made in between is an event and in the listing.
+    fn watch(&self, node: &Node, directory: &DirFd) {
+        if let Some(watcher) = self.reader.watcher {
+            let mut unwatched = lock(&self.unwatched);
+            if unwatched.is_none() {
+                *unwatched = watcher.add(&node.path, directory).err();
+            }
+        }
+    }
+}
+
+/// The entry of a symbolic link; nothing if it went away.
+///
+/// # Errors
+/// Why there is none, for a person.
+pub(in crate::scan) fn read_symlink(
+    directory: &DirFd,
+    name: &Name,
+) -> Result<Option<Entry>, String> {
+    match directory.read_link(name) {
+        Ok(target) if target.len() <= TARGET_BYTES_MAX => Ok(Some(Entry::Symlink(target))),
+        Ok(_) => Err(format!("the link's target is longer than {TARGET_BYTES_MAX} bytes")),
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(errno) => Err(reason(errno)),
+    }
+}
+
+pub(in crate::scan) fn too_long() -> String {
+    format!("its path is longer than {PATH_BYTES_MAX} bytes")
+}
+
+pub(in crate::scan) fn too_deep() -> String {
+    format!("it is more than {DEPTH_MAX} levels deep")
 }
 
 fn batches(node: &Arc<Node>, directory: &Arc<DirFd>, unknown: Vec<(usize, u64)>) -> Vec<Work> {
