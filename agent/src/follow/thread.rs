@@ -175,8 +175,10 @@ impl Thread<'_> {
             Event::Appeared { is_directory, .. } | Event::Gone { is_directory, .. } => {
                 is_excluded(*is_directory)
             }
-            // A file, or a directory whose attributes changed.
-            _ => is_excluded(false) || is_excluded(true),
+            Event::Attributes(_) => is_excluded(false) && is_excluded(true),
+            Event::Writing(_) | Event::Written(_) | Event::Overflow | Event::RootGone => {
+                is_excluded(false)
+            }
         };
         if !excluded {
             return Some(event);
