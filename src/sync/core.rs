@@ -8,7 +8,7 @@
 //! ancestor here, the host's and the sandbox's with whoever follows them. Where all three are the
 //! same they share their directories, see [`Core::share`].
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use skync_agent::entry::{Directory, Entry};
@@ -66,8 +66,9 @@ pub struct View<'a> {
 }
 
 /// A step that was overtaken, and how often.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Stale {
+    side: Side,
     count: u32,
     not_before_ns: u64,
 }
@@ -84,7 +85,7 @@ pub struct Core {
     problems: BTreeMap<(SyncPath, Side), Problem>,
     /// Steps that failed on a side, and whether for want of space.
     failed: BTreeMap<(SyncPath, Side), (String, bool)>,
-    stale: HashMap<SyncPath, Stale>,
+    stale: BTreeMap<SyncPath, Stale>,
     /// Why nothing is done at all.
     halted: Option<Halt>,
     /// The halt that a person has allowed.
@@ -105,7 +106,7 @@ impl Core {
             conflicts: BTreeMap::new(),
             problems: BTreeMap::new(),
             failed: BTreeMap::new(),
-            stale: HashMap::new(),
+            stale: BTreeMap::new(),
             halted: None,
             accepted: None,
         }
@@ -160,14 +161,21 @@ impl Core {
         self.conflicts.values()
     }
 
-    /// What is left out, and why.
+    /// What is left out, and why. Also what was overtaken again and again: excluded content that is
+    /// in the way of a new name is in no tree, so such a step is stale forever.
     pub fn problems(&self) -> impl Iterator<Item = Problem> {
         let failed = self.failed.iter().map(|((path, side), (reason, _))| Problem {
             side: *side,
             path: path.clone(),
             reason: reason.clone(),
         });
-        self.problems.values().cloned().chain(failed)
+        let overtaken = self.stale.iter().filter(|(_, stale)| stale.count > STALE_AT_ONCE_MAX);
+        let overtaken = overtaken.map(|(path, stale)| Problem {
+            side: stale.side,
+            path: path.clone(),
+            reason: "it keeps changing, or something that is not synchronised is in the way".into(),
+        });
+        self.problems.values().cloned().chain(failed).chain(overtaken)
     }
 
     /// Steps towards each side that failed for want of space.
@@ -308,14 +316,16 @@ impl Core {
                     let failure = (problem.clone(), *no_space);
                     self.failed.insert((step.path.clone(), side), failure);
                 }
-                Some(Status::Stale) | None => self.overtaken(&step.path, now_ns),
+                Some(Status::Stale) | None => self.overtaken(&step.path, side, now_ns),
             }
         }
         changes
     }
 
-    fn overtaken(&mut self, path: &SyncPath, now_ns: u64) {
-        let stale = self.stale.entry(path.clone()).or_default();
+    fn overtaken(&mut self, path: &SyncPath, side: Side, now_ns: u64) {
+        let first = Stale { side, count: 0, not_before_ns: 0 };
+        let stale = self.stale.entry(path.clone()).or_insert(first);
+        stale.side = side;
         stale.count += 1;
         if stale.count > STALE_AT_ONCE_MAX {
             let doublings = (stale.count - STALE_AT_ONCE_MAX - 1).min(10);

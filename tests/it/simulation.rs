@@ -121,6 +121,7 @@ mutations! {
     a_core_that_outlives_a_power_cut_is_noticed: CoreOutlivesCrash;
     lost_outcomes_taken_for_done_are_noticed: LostOutcomesAreApplied;
     lost_events_without_a_rescan_are_noticed: NoRescan;
+    rules_that_know_more_than_the_view_are_noticed: RulesAskTheDisk;
 }
 
 #[test]

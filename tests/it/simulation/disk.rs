@@ -108,6 +108,11 @@ pub fn is_excluded(name: &[u8], is_directory: bool, beside_cargo: bool) -> bool 
         || is_directory && (name == b"node_modules" || name == b"target" && beside_cargo)
 }
 
+/// True if these names switch the pattern on that looks beside it.
+pub fn has_cargo(children: &BTreeMap<Name, Node>) -> bool {
+    children.contains_key(&b"Cargo.toml"[..])
+}
+
 /// True if one path is the other, or above or below it.
 pub fn related(one: &SyncPath, other: &SyncPath) -> bool {
     one.names().zip(other.names()).all(|(one, other)| one == other)
@@ -189,25 +194,17 @@ impl Disk {
         })
     }
 
-    /// What a scan of one path finds, with everything below; nothing if it is excluded.
+    /// What a scan of one path finds, with everything below. Whether the path is excluded is the
+    /// caller's business.
     pub fn look(&self, path: &SyncPath) -> Option<Entry> {
-        let mut node = &self.root;
-        let mut at = SyncPath::root();
-        for name in path.names() {
-            let children = node.children()?;
-            let (name, child) = children.get_key_value(name)?;
-            if self.excludes(children, name, child) {
-                return None;
-            }
-            at = at.join(name);
-            node = child;
-        }
-        Some(self.entry(&at, node))
+        // By its exact name, also where the disk would find another.
+        let node = path.names().try_fold(&self.root, |node, name| node.children()?.get(name))?;
+        Some(self.entry(path, node))
     }
 
     /// True if that child of a directory with these children is excluded.
     pub fn excludes(&self, beside: &BTreeMap<Name, Node>, name: &Name, child: &Node) -> bool {
-        let cargo = self.conditional && beside.contains_key(&b"Cargo.toml"[..]);
+        let cargo = self.conditional && has_cargo(beside);
         is_excluded(name.as_bytes(), child.children().is_some(), cargo)
     }
 

@@ -12,6 +12,7 @@ use skync_agent::path::SyncPath;
 use skync_agent::rules::Rules;
 use skync_agent::transition::Status;
 
+use super::disk::related;
 use super::follower::Told;
 use super::oracle::Ledger;
 use super::world::Mutation;
@@ -197,11 +198,6 @@ impl Engine {
         self.core.halted().is_some()
     }
 
-    /// True if nothing is being done, and nothing is to be done as far as is known.
-    pub fn is_clean(&self) -> bool {
-        self.is_ready() && self.core.is_clean() && self.core.next_due_ns().is_none()
-    }
-
     /// When something that waits is due.
     pub fn next_due_ns(&self) -> Option<u64> {
         self.core.next_due_ns()
@@ -242,18 +238,19 @@ impl Engine {
         self.core.problems().collect()
     }
 
-    /// Looks at everything once more: what would be done.
-    pub fn plan_again(&mut self, now_ns: u64, ledger: &mut Ledger) -> Option<String> {
+    /// Looks at everything once more: what would be done, apart from what is reported to be stuck.
+    pub fn what_is_left(&mut self, now_ns: u64, ledger: &mut Ledger) -> Vec<String> {
+        let problems = self.problems();
+        self.unsaved.clear();
         self.core.touch_all();
-        match self.plan(now_ns, ledger) {
-            Planned::Nothing => None,
-            Planned::Halted(halt) => Some(halt),
-            Planned::Steps(steps) => {
-                let left: Vec<SyncPath> =
-                    steps.into_iter().flatten().map(|step| step.path).collect();
-                let agreed = self.unsaved.len();
-                (!left.is_empty()).then(|| format!("steps at {left:?}, {agreed} sets"))
-            }
-        }
+        let steps = match self.plan(now_ns, ledger) {
+            Planned::Nothing => return Vec::new(),
+            Planned::Halted(halt) => return vec![halt],
+            Planned::Steps(steps) => steps.into_iter().flatten(),
+        };
+        let is_known = |path: &SyncPath| problems.iter().any(|p| related(&p.path, path));
+        let steps = steps.map(|step| step.path).filter(|path| !is_known(path));
+        let sets = self.unsaved.iter().map(|set| set.path.clone());
+        steps.chain(sets).map(|path| path.to_string()).collect()
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 use skync_agent::entry::{Entry, differences};
 use skync_agent::path::{Name, SyncPath};
 
-use super::disk::{Disk, Node, directory, related};
+use super::disk::{Disk, Node, directory, has_cargo, is_excluded, related};
 use crate::support::random::Random;
 
 /// A path that is being read.
@@ -25,7 +25,7 @@ struct Reading {
 #[derive(Debug)]
 enum Found {
     All(Option<Entry>),
-    Part { todo: VecDeque<Name>, done: Vec<(Name, Entry)>, all: usize },
+    Part { todo: VecDeque<(Name, bool)>, done: Vec<(Name, Entry)>, all: usize },
 }
 
 /// The view of one disk, and what is known to be out of date in it.
@@ -45,6 +45,8 @@ pub struct Follower {
     pub missed: bool,
     /// A mutation: readings that were overlapped count.
     pub keeps_overlapped: bool,
+    /// A mutation: what is excluded is judged by names that the view does not have yet.
+    pub asks_the_disk: bool,
 }
 
 /// A change of the view: what is at a path from now on, with everything below.
@@ -63,6 +65,7 @@ impl Follower {
             reading: None,
             missed: false,
             keeps_overlapped: false,
+            asks_the_disk: false,
         }
     }
 
@@ -120,8 +123,10 @@ impl Follower {
             return self.begin(disk, random);
         };
         if let Found::Part { todo, done, all } = &mut reading.found {
-            if let Some(name) = todo.pop_front() {
+            if let Some((name, is_directory)) = todo.pop_front() {
                 let entry = disk.look(&reading.path.join(&name));
+                // What became a directory since the names were read is judged when its event comes.
+                let entry = entry.filter(|entry| entry.as_directory().is_none() || is_directory);
                 done.extend(entry.map(|entry| (name, entry)));
                 self.reading = Some(reading);
                 return Vec::new();
@@ -147,16 +152,36 @@ impl Follower {
         self.dirty.remove(&dirty);
         let path = self.highest(disk, &dirty);
         let names = disk.get(&path).and_then(Node::children).filter(|_| !disk.denies(&path));
-        let found = match (names, disk.look(&path)) {
-            (Some(children), Some(Entry::Directory(_))) => Found::Part {
-                todo: children.keys().cloned().collect(),
+        let is_excluded = self.is_excluded(disk, &path);
+        let found = match names.filter(|_| !is_excluded) {
+            None => Found::All(disk.look(&path).filter(|_| !is_excluded)),
+            // Names are listed, and judged by each other, in one instant.
+            Some(children) => Found::Part {
+                todo: children
+                    .iter()
+                    .filter(|(name, child)| !disk.excludes(children, name, child))
+                    .map(|(name, child)| (name.clone(), child.children().is_some()))
+                    .collect(),
                 done: Vec::new(),
                 all: children.len(),
             },
-            (_, entry) => Found::All(entry),
         };
         self.reading = Some(Reading { path, found, overlapped: false });
         Vec::new()
+    }
+
+    /// True if the path is excluded. What looks beside it is asked about the names in the *view*: a
+    /// name that the view does not have yet must not take others out of it.
+    fn is_excluded(&self, disk: &Disk, path: &SyncPath) -> bool {
+        let Some((parent, name)) = path.split() else { return false };
+        let is_directory = disk.get(path).is_some_and(|node| node.children().is_some());
+        let view = self.view.find(&parent).and_then(Entry::as_directory);
+        let cargo = match self.asks_the_disk {
+            true => disk.get(&parent).and_then(Node::children).is_some_and(has_cargo),
+            false => view.is_some_and(|view| view.child(b"Cargo.toml").is_some()),
+        };
+        is_excluded(name.as_bytes(), is_directory, disk.conditional && cargo)
+            || self.is_excluded(disk, &parent)
     }
 
     /// The path itself, or what above it the view does not know as a directory that can be read.

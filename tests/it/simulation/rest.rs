@@ -1,12 +1,12 @@
 //! What must hold once everything came to rest: both sides are the same, apart from what is told.
 
 use skync::config::SyncMode;
-use skync::sync::plan::{Conflict, Problem};
+use skync::sync::plan::{Conflict, Problem, Side};
 use skync::sync::tracked::is_absent;
 use skync_agent::entry::Entry;
 use skync_agent::path::{Name, SyncPath};
 
-use super::disk::related;
+use super::disk::{Disk, related};
 use super::oracle::Ledger;
 use super::world::show;
 
@@ -16,7 +16,7 @@ pub fn check(
     trees: [Option<&Entry>; 2],
     conflicts: &[Conflict],
     problems: &[Problem],
-    folds_case: bool,
+    disks: [&Disk; 2],
     ledger: &mut Ledger,
 ) {
     let mut different = Vec::new();
@@ -38,8 +38,15 @@ pub fn check(
             ledger.violated(|| format!("the conflict at {} is none", conflict.path));
         }
     }
-    // Every fault is healed: only names that the host cannot tell apart may be left out.
-    if let Some(problem) = problems.first().filter(|_| !folds_case) {
+    // Every fault is healed. Only what is excluded may still be in the way, and names that the host
+    // cannot tell apart.
+    let is_in_the_way = |problem: &Problem| {
+        let side = usize::from(problem.side == Side::Sandbox);
+        let tree = trees[side].and_then(|tree| tree.find(&problem.path));
+        disks[side].get(&problem.path).is_some() && tree.is_none_or(|tree| is_absent(Some(tree)))
+    };
+    let odd = problems.iter().find(|problem| !disks[0].folds_case && !is_in_the_way(problem));
+    if let Some(problem) = odd {
         ledger.violated(|| format!("at rest there is a problem: {problem:?}"));
     }
 }
