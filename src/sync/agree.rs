@@ -58,13 +58,15 @@ fn find(
         here
     };
     let here = judged_by(&[host, sandbox]);
-    let disagree = judged_by(&[host]).switches() != judged_by(&[sandbox]).switches();
-    for (name, dirty) in names(ancestor, host, sandbox, dirty, disagree) {
+    // Also where both sides have such a name. A side may have got it from us a moment ago, and its
+    // tree may still show beside it what is excluded from now on and looks new there.
+    let is_switched = here.switches() != 0;
+    for (name, dirty) in names(ancestor, host, sandbox, dirty, is_switched) {
         let entries = [ancestor, Some(host), Some(sandbox)]
             .map(|directory| directory.and_then(|directory| directory.child(name.as_bytes())));
         let is_directory = entries.iter().flatten().any(|entry| entry.as_directory().is_some());
         let below = path.join(name);
-        if disagree && rules.is_excluded_in(&here, below.as_bytes(), is_directory) {
+        if is_switched && rules.is_excluded_in(&here, below.as_bytes(), is_directory) {
             excluded.push(below);
         } else if is_directory {
             let child = rules.child(&here, &below);
@@ -79,7 +81,7 @@ fn names<'a>(
     host: &'a Directory,
     sandbox: &'a Directory,
     dirty: &'a Dirty,
-    disagree: bool,
+    is_switched: bool,
 ) -> Vec<(&'a Name, &'a Dirty)> {
     if !dirty.is_whole() {
         return dirty.names().collect();
@@ -87,7 +89,7 @@ fn names<'a>(
     let is_directory = |entry: &Entry| entry.as_directory().is_some();
     let mut names: Vec<&Name> = Vec::new();
     for directory in [ancestor, Some(host), Some(sandbox)].into_iter().flatten() {
-        let matter = directory.children.iter().filter(|(_, entry)| disagree || is_directory(entry));
+        let matter = directory.children.iter().filter(|(_, entry)| is_switched || is_directory(entry));
         names.extend(matter.map(|(name, _)| name));
     }
     names.sort_unstable();

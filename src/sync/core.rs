@@ -171,14 +171,21 @@ impl Core {
         self.conflicts.values()
     }
 
-    /// What is left out, and why.
+    /// What is left out, and why. Also what was overtaken again and again: excluded content that is
+    /// in the way of a new name is in no tree, so such a step is stale forever.
     pub fn problems(&self) -> impl Iterator<Item = Problem> {
         let failed = self.failed.iter().map(|((path, side), (reason, _))| Problem {
             side: *side,
             path: path.clone(),
             reason: reason.clone(),
         });
-        self.problems.values().cloned().chain(failed)
+        let overtaken = self.stale.iter().filter(|(_, stale)| stale.count > STALE_AT_ONCE_MAX);
+        let overtaken = overtaken.map(|((path, side), _)| Problem {
+            side: *side,
+            path: path.clone(),
+            reason: "it keeps changing, or something that is not synchronised is in the way".into(),
+        });
+        self.problems.values().cloned().chain(failed).chain(overtaken)
     }
 
     /// What could not be done on each side, as host and sandbox.
