@@ -4,6 +4,8 @@
 //! cycle ran is found by the next: a cycle is repeated while something was stale, a few times, and
 //! whatever stays open is reported, never forced.
 
+mod shim;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +31,8 @@ use super::safety::{self, Halt};
 use super::transfer::{Counters, Outcomes, TransferError, pull, push};
 use crate::channel::Channel;
 use crate::config::SyncMode;
+
+pub use self::shim::{Inbox, Overview};
 
 /// Rounds of one synchronisation; what is stale after the last one is a file that never rests.
 const ROUNDS_MAX: usize = 4;
@@ -181,6 +185,7 @@ pub struct Engine {
     case_insensitive: [bool; 2],
     /// The record that is being written: it may lag (I2), so nobody waits for it.
     saving: Option<JoinHandle<Result<(), ManifestError>>>,
+    shim: shim::State,
     /// Progress of the transfers.
     pub counters: Arc<Counters>,
 }
@@ -217,6 +222,7 @@ impl Engine {
             prepared: None,
             case_insensitive,
             saving: None,
+            shim: shim::State::default(),
             counters: Arc::default(),
         })
     }
@@ -234,11 +240,7 @@ impl Engine {
         self.command_line = patterns;
     }
 
-    /// Makes both sides the same, as far as the mode and conflicts let it.
-    ///
-    /// # Errors
-    /// If a side as a whole cannot be read or written; single paths are in the report.
-    pub async fn synchronise(&mut self) -> Result<Report, SyncError> {
+    async fn cycle(&mut self) -> Result<Report, SyncError> {
         let mut report = Report::default();
         for _ in 0..ROUNDS_MAX {
             self.refresh_rules().await?;
@@ -306,7 +308,7 @@ impl Engine {
         });
         let (ancestor, mode) = (self.ancestor.root(), self.settings.mode);
         let mut plan = reconcile(ancestor, Some(&host), Some(&sandbox), mode);
-        safety::check(ancestor, Some(&host), Some(&sandbox), &plan)?;
+        self.shim.allow(safety::check(ancestor, Some(&host), Some(&sandbox), &plan))?;
         for (side, tree) in [(Side::Host, &host), (Side::Sandbox, &sandbox)] {
             let insensitive = self.case_insensitive[usize::from(side == Side::Sandbox)];
             let changes = match side {
