@@ -128,9 +128,11 @@ fn words(reply: &StatusReply) -> String {
     }
     parts.push(users.join(", "));
     let text = parts.join(", ");
+    // As long as somebody uses it, nothing need keep it.
+    let is_used = reply.operations > 0 || reply.ups > 0 || reply.hold;
     match reply.kept.as_str() {
-        "" => text,
-        why => format!("{text}; kept: {why}"),
+        why if !why.is_empty() && !is_used => format!("{text}; kept: {why}"),
+        _ => text,
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::spawn_blocking;
 
@@ -41,6 +41,12 @@ impl State {
         Self { maker, live: None, stopped: None, has_run: false, is_making: false }
     }
 }
+
+/// The end of a link shows within this after a call over it has failed.
+const LINK_END_SHOWS: Duration = Duration::from_millis(50);
+
+/// Begins why a link is not open yet.
+const UNREACHED: &str = "trying to reach it again: ";
 
 /// How a session's sandbox is, for the mirror.
 pub(super) enum Condition {
@@ -236,6 +242,7 @@ impl Session {
         let result = with_progress(&counters, tell, work).await;
         let overview = engine.overview();
         let halted = overview.halted.as_ref().map(ToString::to_string);
+        let link = live.link();
         state.has_run = true;
         let report = match result.map_err(sync_error) {
             Ok(report) => report,
@@ -243,8 +250,13 @@ impl Session {
                 // Before a command has run, all that is in the sandbox is on the host.
                 let unsynced = has_run.then(|| error.to_string());
                 self.life(|life| life.synchronised(unsynced));
-                let failed = || Activity::Failed(error.to_string());
-                let activity = halted.map_or_else(failed, Activity::Halted);
+                // A call over a link that breaks fails a moment before the end of the link shows.
+                let broken = tokio::time::timeout(LINK_END_SHOWS, link.closed()).await.is_ok();
+                let activity = match halted {
+                    Some(why) => Activity::Halted(why),
+                    None if broken => Activity::Reconnecting(broke(&live.sandbox)),
+                    None => Activity::Failed(error.to_string()),
+                };
                 self.show(|view| view.act(activity));
                 return Err(error);
             }
@@ -316,13 +328,17 @@ impl Session {
             return Ok(());
         }
         let sandbox = live.sandbox.clone();
-        let broke = format!("the link to the sandbox `{}` broke", sandbox.name);
+        let broke = broke(&sandbox);
         if *has_run {
             self.life(|life| life.synchronised(Some(broke.clone())));
         }
-        self.show(|view| {
+        let is_known = self.show(|view| {
             view.linked(Some(&sandbox.name), false, now_ms());
-            view.act(Activity::Reconnecting(broke.clone()));
+            let is_known = view.reply.why.starts_with(UNREACHED);
+            if !is_known {
+                view.act(Activity::Reconnecting(broke.clone()));
+            }
+            is_known
         });
         let patterns = self.patterns(&[]);
         let host = || self.read_host(patterns.clone());
@@ -344,7 +360,11 @@ impl Session {
                 self.lose(state, &sandbox, true, found.words).await
             }
             Some(SandboxState::Running) | None => {
-                self.show(|view| view.act(Activity::Reconnecting(found.words.clone())));
+                let why = format!("{UNREACHED}{}", found.words);
+                if !is_known {
+                    self.tell(why.clone());
+                }
+                self.show(|view| view.act(Activity::Reconnecting(why)));
                 Err(CliError::new(ExitCode::Unreachable, found.words)
                     .because(&error)
                     .hint("`skync down --discard` gives it up"))
@@ -360,9 +380,16 @@ impl Session {
         is_there: bool,
         words: String,
     ) -> Result<(), CliError> {
-        self.show(|view| view.act(Activity::Reconnecting(words.clone())));
-        self.tell(words.clone());
-        if !is_there || !state.maker.revives() {
+        let revives = is_there && state.maker.revives();
+        let next = match (self.life(|life| life.mirror()), revives) {
+            (Mirror::On, false) => "; making a new one",
+            (Mirror::On, true) => "; starting it again",
+            (Mirror::Off | Mirror::Paused, _) => "",
+        };
+        let told = format!("{words}{next}");
+        self.show(|view| view.act(Activity::Reconnecting(told.clone())));
+        self.tell(told);
+        if !revives {
             return self.bury(state, sandbox).await;
         }
         // What only it has must not go with its agent.
@@ -377,14 +404,17 @@ impl Session {
     /// is left of it, unless a mirror mends it.
     pub(super) async fn sandbox_lost(&self, sandbox: &Sandbox) -> String {
         let mut state = self.state.lock().await;
-        let mended = |live: &Live| live.sandbox.id == sandbox.id && live.is_whole();
-        if state.live.as_ref().is_some_and(mended) {
-            return format!("the link to the sandbox `{}` broke", sandbox.name);
+        let mirrored = self.life(|life| life.mirror()) != Mirror::Off;
+        if mirrored
+            && let Some(live) = state.live.as_ref().filter(|live| live.sandbox.id == sandbox.id)
+        {
+            let link = live.link();
+            if tokio::time::timeout(LINK_END_SHOWS, link.closed()).await.is_err() {
+                return format!("{}, and is open again", broke(sandbox));
+            }
         }
         let why = state.maker.autopsy(sandbox).await.words;
-        if self.life(|life| life.mirror()) == Mirror::Off
-            && let Err(error) = self.bury(&mut state, sandbox).await
-        {
+        if !mirrored && let Err(error) = self.bury(&mut state, sandbox).await {
             tracing::warn!(%error, "what is left of a sandbox could not be removed");
         }
         why
@@ -420,6 +450,10 @@ impl Session {
         }
         Ok(())
     }
+}
+
+fn broke(sandbox: &Sandbox) -> String {
+    format!("the link to the sandbox `{}` broke", sandbox.name)
 }
 
 fn no_sandbox() -> CliError {

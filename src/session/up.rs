@@ -114,11 +114,8 @@ async fn follow(session: &Session, events: &Events, mut news: broadcast::Receive
     views.mark_changed();
     loop {
         let event = tokio::select! {
+            // News first: it came before the state that it led to.
             biased;
-            changed = views.changed() => match changed {
-                Ok(()) => Event::Status(views.borrow_and_update().reply.clone()),
-                Err(_) => return,
-            },
             told = news.recv() => match told {
                 Ok(News::Moved(batch)) => Event::Moved((*batch).clone()),
                 Ok(News::Note(text)) => Event::Note(text),
@@ -127,13 +124,17 @@ async fn follow(session: &Session, events: &Events, mut news: broadcast::Receive
                 }
                 Err(RecvError::Closed) => return,
             },
+            changed = views.changed() => match changed {
+                Ok(()) => Event::Status(views.borrow_and_update().reply.clone()),
+                Err(_) => return,
+            },
         };
         let is_status = matches!(event, Event::Status(_));
         if !events.send(event).await {
             return;
         }
         if is_status {
-            // News waits a moment with it, so that the two stay in order.
+            // Only so often; news waits with it, so that the two stay in order.
             tokio::time::sleep(STATUS_INTERVAL).await;
         }
     }
@@ -227,6 +228,11 @@ async fn flushed(session: &Session, why: Why, events: &Events) -> Result<SyncSum
             events.note("nothing is halted".to_owned()).await;
         }
         _ => {}
+    }
+    if mirror == Mirror::On {
+        // What is missing or broken is made or mended now, and not when the mirror gets to it.
+        let tell = |progress| events.offer(Event::Progress(progress_to_client(progress)));
+        session.ensure_live(&[], &tell).await?;
     }
     let (report, ..) = session.synchronise(Some(events), why == Why::Accept).await?;
     tell_of(&report, events).await;

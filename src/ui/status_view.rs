@@ -154,7 +154,8 @@ fn common_directory(named: &[&Moved]) -> String {
 }
 
 /// What is new since `before`, one line each: conflicts and problems that appeared or went, and
-/// states that a person should hear of.
+/// states that a person should hear of. What happens to the link comes as notes, which are never
+/// left out.
 pub fn changes(before: Option<&StatusReply>, now: &StatusReply) -> Vec<String> {
     let none = StatusReply::default();
     let before = before.unwrap_or(&none);
@@ -246,6 +247,7 @@ impl Listed {
 fn state_change(before: &StatusReply, now: &StatusReply) -> Vec<String> {
     let is_quiet = |state: State| {
         matches!(state, State::Idle | State::Starting | State::Syncing | State::Watching)
+            || state == State::Reconnecting
     };
     let (old, new) = (before.state(), now.state());
     if (old, &before.why) == (new, &now.why) {
@@ -259,6 +261,9 @@ fn state_change(before: &StatusReply, now: &StatusReply) -> Vec<String> {
                 State::Halted => format!("halted: {why}; `skync resume --accept` carries it out"),
                 _ => format!("{}: {why}", state_word(new)),
             }]
+        }
+        _ if old == State::Reconnecting && new == State::Watching => {
+            vec!["watching again".to_owned()]
         }
         (false, true) if new == State::Watching => vec!["watching again".to_owned()],
         (_, true) => Vec::new(),

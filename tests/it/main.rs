@@ -13,3 +13,4 @@ mod spec_kit;
 mod support;
 mod sync;
 mod tidy;
+mod up;

@@ -109,7 +109,8 @@ impl<'a> View<'a> {
 
     pub(super) fn ending(&mut self) {
         self.is_ending = true;
-        if !self.context.json {
+        let goes_on = self.last.as_ref().is_some_and(|status| status.hold || status.ups > 1);
+        if !self.context.json && !goes_on {
             self.progress.step("bringing results home; Ctrl-C again leaves that to the session");
         }
     }
