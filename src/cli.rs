@@ -16,6 +16,7 @@ Examples:
   skync profile add dev --driver docker --image python:3.12
   skync exec pytest -q            run the tests in the sandbox, with this project's files
   skync exec -- make -j4          everything behind `--` belongs to the command
+  skync up                        keep the project mirrored, both ways, until Ctrl-C
   skync use local                 run commands in place from now on
 
 Exit codes of every command but `exec`:
@@ -45,6 +46,17 @@ Exit codes:
   127    the command was not found
   130    interrupted by Ctrl-C
 A command may end with 123 to 127 itself; skync's own errors are on stderr, after `error:`.";
+
+const UP_HELP: &str = "\
+Examples:
+  skync up                        mirror until Ctrl-C, and show what moves
+  skync up -d                     mirror in the background; `skync down` ends it
+  skync up --exclude 'data/'      leave out what is not needed there
+  skync --json up                 one JSON object per line, for a program
+
+Ctrl-C brings home what the sandbox has, removes the sandbox and ends with code 0. If others use the
+sandbox, or it mirrors in the background, only this view ends. Code 6 says that the sandbox was kept
+because something in it is not here: `skync status` says what.";
 
 const ADD_HELP: &str = "\
 Examples:
@@ -111,8 +123,25 @@ pub enum Command {
     Profile(ProfileCommand),
     /// Choose the profile that is used from now on; the same as `skync profile use`
     Use(UseArgs),
+    /// Mirror the project into a sandbox and keep it mirrored, both ways
+    ///
+    /// What changes on either side is carried over at once. A second `skync up` shows the same
+    /// mirror; `skync exec` uses its sandbox.
+    #[command(after_long_help = UP_HELP)]
+    Up(UpArgs),
     /// Show the sessions, and what state they are in
-    Status,
+    Status(StatusArgs),
+    /// Wait until everything that was done before, on either side, is on both
+    ///
+    /// Conflicts and files that cannot be synchronised are warnings; a full disk, a halt or a broken
+    /// link is a failure.
+    Flush(SessionOf),
+    /// Let nothing move between the two sides until `skync resume`
+    ///
+    /// `skync exec` is refused meanwhile. Ending the mirror ends the pause: results come home.
+    Pause(SessionOf),
+    /// Go on after `skync pause`, or allow what was halted
+    Resume(ResumeArgs),
     /// End the session of a project and remove its sandbox
     Down(DownArgs),
     /// Remove what crashes left behind: sandboxes, containers, files of ours
@@ -145,6 +174,53 @@ pub struct ExecArgs {
     // name of a program; behind the first word everything is the command's.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// Arguments of `up`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct UpArgs {
+    /// The project's directory; else the one around the current directory
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Return once both sides are the same, and go on in the background until `skync down`
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Leave out what this pattern matches, gitignore syntax
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// Go on although the project is `/`, the home directory, or otherwise a likely mistake
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `status`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct StatusArgs {
+    /// Show this project's session again whenever something changes, until it ends
+    #[arg(long)]
+    pub watch: bool,
+    /// With --watch: the project's directory; else the one around the current directory
+    #[arg(long, value_name = "DIR", requires = "watch")]
+    pub root: Option<PathBuf>,
+}
+
+/// Which session is meant.
+#[derive(Args, Clone, Debug, Default)]
+pub struct SessionOf {
+    /// The project's directory; else the one around the current directory
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+}
+
+/// Arguments of `resume`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ResumeArgs {
+    /// The project's directory; else the one around the current directory
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Carry out what was halted because it looked like an accident, once
+    #[arg(long)]
+    pub accept: bool,
 }
 
 /// Verbs of `profile`.

@@ -3,15 +3,25 @@
 
 pub mod down;
 pub mod exec;
+pub mod flush;
 pub mod gc;
+pub mod pause;
 pub mod profile;
+pub mod resume;
 pub mod session;
 pub mod status;
+pub mod up;
 pub mod use_profile;
+
+mod follow;
+
+use std::path::{Path, PathBuf};
 
 use crate::cli::{ColorChoice, Global};
 use crate::config::{Config, ConfigProblem, Selected};
 use crate::error::{CliError, ExitCode};
+use crate::project::Project;
+use crate::session::client::Connection;
 use crate::state::Places;
 use crate::ui::render::{self, Style};
 use crate::ui::say;
@@ -89,6 +99,17 @@ impl Context {
         Ok(selected)
     }
 
+    /// The session of the project around the current directory, or of `root`, if one runs.
+    ///
+    /// # Errors
+    /// If there is no such profile or directory.
+    pub async fn find_session(&self, root: Option<&Path>) -> Result<Option<Connection>, CliError> {
+        let profile = self.select()?.profile;
+        // A session of the home directory, once forced, must be reachable.
+        let project = find_project(root, true)?;
+        Ok(Connection::find(&self.places, &project.root, &profile.name).await)
+    }
+
     fn warn(&self, problems: &[ConfigProblem]) {
         if self.json || self.quiet > 1 {
             return;
@@ -108,6 +129,24 @@ impl Context {
             say(text);
         }
     }
+}
+
+/// The project around the current directory, or the one at `root`.
+///
+/// # Errors
+/// As [`Project::find`].
+pub fn find_project(root: Option<&Path>, force: bool) -> Result<Project, CliError> {
+    let current = std::env::current_dir().map_err(|error| {
+        CliError::new(ExitCode::Failed, "cannot find the current directory").because(&error)
+    })?;
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    Project::find(&current, root, home.as_deref(), force)
+}
+
+/// No session runs where one is needed.
+pub fn no_session() -> CliError {
+    CliError::new(ExitCode::NotFound, "no session of this project runs")
+        .hint("`skync up` mirrors the project; `skync status` shows the sessions there are")
 }
 
 /// A runtime for a command: it waits more than it works.

@@ -232,6 +232,12 @@ pub trait Driver: Send + Sync {
     /// How the sandbox is.
     async fn state(&self, sandbox: &Sandbox) -> Result<SandboxState, DriverError>;
 
+    /// True if a sandbox that has stopped still holds its files: `create` for the same session
+    /// starts an agent on them.
+    fn revives(&self) -> bool {
+        false
+    }
+
     /// Removes the sandbox if it is ephemeral, else our agent and its files from it; returns when
     /// it is gone. One that is gone already is no error.
     async fn remove(&self, sandbox: &Sandbox) -> Result<(), DriverError>;

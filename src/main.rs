@@ -40,7 +40,11 @@ fn run(cli: Cli) -> Result<u8, CliError> {
         }
         Command::Use(args) => commands::use_profile::run(&args, &context)?,
         Command::Exec(args) => return commands::exec::run(&args, &context),
-        Command::Status => runtime()?.block_on(commands::status::run(&context))?,
+        Command::Up(args) => runtime()?.block_on(commands::up::run(&args, &context))?,
+        Command::Status(args) => runtime()?.block_on(commands::status::run(&args, &context))?,
+        Command::Flush(args) => runtime()?.block_on(commands::flush::run(&args, &context))?,
+        Command::Pause(args) => runtime()?.block_on(commands::pause::run(&args, &context))?,
+        Command::Resume(args) => runtime()?.block_on(commands::resume::run(&args, &context))?,
         Command::Down(args) => runtime()?.block_on(commands::down::run(&args, &context))?,
         Command::Gc(args) => runtime()?.block_on(commands::gc::run(&args, &context))?,
         Command::Session(args) => commands::session::run(&args, &context)?,

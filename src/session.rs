@@ -17,8 +17,13 @@ pub mod journal;
 pub mod keeper;
 pub mod lifecycle;
 pub mod live;
+mod mirror;
 pub mod paths;
+mod sandbox;
 pub mod server;
+mod service;
+mod up;
+pub mod view;
 
 use std::path::PathBuf;
 

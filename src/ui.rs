@@ -5,6 +5,7 @@
 
 pub mod progress;
 pub mod render;
+pub mod status_view;
 
 use std::io::{self, Write};
 

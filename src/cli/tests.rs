@@ -70,7 +70,8 @@ fn a_glimpse_sees_the_verb_and_the_wish_for_json() {
 #[test]
 fn the_help_of_the_program() {
     let help = Cli::command().term_width(90).render_long_help().to_string();
-    insta::assert_snapshot!(help, @r"
+    let (head, rest) = help.split_once("Options of every command:\n").unwrap();
+    insta::assert_snapshot!(head.trim_end(), @r"
     Mirror a project into a sandbox, run commands there as if they were local, and leave
     nothing behind
 
@@ -80,7 +81,11 @@ fn the_help_of_the_program() {
       exec     Run a command in the sandbox, on this project's files
       profile  Name, choose and check kinds of sandboxes
       use      Choose the profile that is used from now on; the same as `skync profile use`
+      up       Mirror the project into a sandbox and keep it mirrored, both ways
       status   Show the sessions, and what state they are in
+      flush    Wait until everything that was done before, on either side, is on both
+      pause    Let nothing move between the two sides until `skync resume`
+      resume   Go on after `skync pause`, or allow what was halted
       down     End the session of a project and remove its sandbox
       gc       Remove what crashes left behind: sandboxes, containers, files of ours
 
@@ -90,8 +95,15 @@ fn the_help_of_the_program() {
 
       -V, --version
               Print version
+    ");
+    assert!(rest.contains("--json"), "{rest}");
+}
 
-    Options of every command:
+#[test]
+fn the_help_of_every_command() {
+    let help = Cli::command().term_width(90).render_long_help().to_string();
+    let (_, rest) = help.split_once("Options of every command:\n").unwrap();
+    insta::assert_snapshot!(rest, @r"
           --profile <NAME>
               Use this profile; else SKYNC_PROFILE, else the one that `skync profile use`
               chose
@@ -119,6 +131,7 @@ fn the_help_of_the_program() {
       skync profile add dev --driver docker --image python:3.12
       skync exec pytest -q            run the tests in the sandbox, with this project's files
       skync exec -- make -j4          everything behind `--` belongs to the command
+      skync up                        keep the project mirrored, both ways, until Ctrl-C
       skync use local                 run commands in place from now on
 
     Exit codes of every command but `exec`:
@@ -132,6 +145,41 @@ fn the_help_of_the_program() {
       8    no room, memory or quota
       130  interrupted by Ctrl-C
     `skync exec --help` has those of `exec`.
+    ");
+}
+
+#[test]
+fn the_help_of_up() {
+    let mut command = Cli::command().term_width(90);
+    command.build();
+    let help = command.find_subcommand_mut("up").unwrap().render_long_help().to_string();
+    assert!(help.contains("\nCtrl-C brings home what the sandbox has"), "{help}");
+    let (own, _) = help.split_once("Options of every command").unwrap();
+    insta::assert_snapshot!(own.trim_end(), @r"
+    Mirror the project into a sandbox and keep it mirrored, both ways
+
+    What changes on either side is carried over at once. A second `skync up` shows the same
+    mirror; `skync exec` uses its sandbox.
+
+    Usage: skync up [OPTIONS]
+
+    Options:
+          --root <DIR>
+              The project's directory; else the one around the current directory
+
+      -d, --detach
+              Return once both sides are the same, and go on in the background until `skync
+              down`
+
+          --exclude <PATTERN>
+              Leave out what this pattern matches, gitignore syntax
+
+          --force
+              Go on although the project is `/`, the home directory, or otherwise a likely
+              mistake
+
+      -h, --help
+              Print help (see a summary with '-h')
     ");
 }
 

@@ -235,6 +235,10 @@ impl Driver for Directory {
         Ok(SandboxState::Running)
     }
 
+    fn revives(&self) -> bool {
+        true
+    }
+
     async fn remove(&self, sandbox: &Sandbox) -> Result<(), DriverError> {
         let place = self.place(sandbox)?;
         let record = match Record::read(&place.0)? {

@@ -1,4 +1,4 @@
-//! What a session tells the client of an `Exec`: events, progress, and what a person should know.
+//! What a session tells a client: events, progress, and what a person should know.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -10,8 +10,9 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use crate::driver::Progress;
-use crate::session::proto::exec_event::Event;
-use crate::session::proto::{self, ExecEvent};
+use crate::error::CliError;
+use crate::session::proto::session_event::Event;
+use crate::session::proto::{self, SessionEvent};
 use crate::sync::plan::{NoteKind, Side};
 use crate::sync::report::Report;
 use crate::sync::transfer::Counters;
@@ -23,28 +24,28 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// Paths that are named one by one; the rest is counted.
 const PATHS_SHOWN_MAX: usize = 20;
 
-/// The events of one `Exec`, on their way to its client.
+/// The events of one call, on their way to its client.
 #[derive(Clone)]
 pub struct Events {
-    send: mpsc::Sender<Result<ExecEvent, Status>>,
+    send: mpsc::Sender<Result<SessionEvent, Status>>,
     /// What has been noted: what holds before the command and after it is told once.
     noted: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Events {
     /// Over a channel to the client.
-    pub fn new(send: mpsc::Sender<Result<ExecEvent, Status>>) -> Self {
+    pub fn new(send: mpsc::Sender<Result<SessionEvent, Status>>) -> Self {
         Self { send, noted: Arc::default() }
     }
 
     /// Sends an event; false if the client is gone.
     pub async fn send(&self, event: Event) -> bool {
-        self.send.send(Ok(ExecEvent { event: Some(event) })).await.is_ok()
+        self.send.send(Ok(SessionEvent { event: Some(event) })).await.is_ok()
     }
 
     /// Sends an event if there is room: for progress, of which any may be missed.
     pub(super) fn offer(&self, event: Event) {
-        let _ = self.send.try_send(Ok(ExecEvent { event: Some(event) }));
+        let _ = self.send.try_send(Ok(SessionEvent { event: Some(event) }));
     }
 
     pub(super) async fn note(&self, text: String) {
@@ -66,25 +67,33 @@ impl Events {
     }
 }
 
-/// Shows a transfer's progress while `work` runs.
-pub async fn with_progress<T>(
-    events: Option<&Events>,
+/// Tells a transfer's progress while `work` runs, if that takes a while.
+pub(super) async fn with_progress<T>(
     counters: &Counters,
+    tell: impl Fn(proto::Progress),
     work: impl Future<Output = T>,
 ) -> T {
     let mut work = std::pin::pin!(work);
-    let base = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let (files, bytes) = (base(&counters.files_total), base(&counters.bytes_total));
+    let now = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let Counters { files_total, files, bytes_total, bytes } = counters;
+    let before = [files_total, files, bytes_total, bytes].map(now);
     loop {
         tokio::select! {
             done = &mut work => return done,
             () = tokio::time::sleep(PROGRESS_INTERVAL) => {}
         }
-        let (Some(events), total) = (events, base(&counters.bytes_total) - bytes) else { continue };
-        if total > 0 {
-            let step = format!("syncing {} files", base(&counters.files_total) - files);
-            let done = base(&counters.bytes).saturating_sub(bytes);
-            events.offer(Event::Progress(proto::Progress { step, done, total, bytes: true }));
+        let after = [files_total, files, bytes_total, bytes].map(now);
+        let [files_total, files, bytes_total, bytes] =
+            std::array::from_fn(|at| after[at].saturating_sub(before[at]));
+        if files_total > 0 {
+            tell(proto::Progress {
+                step: format!("syncing {files_total} files"),
+                done: bytes,
+                total: bytes_total,
+                bytes: true,
+                files,
+                files_total,
+            });
         }
     }
 }
@@ -100,7 +109,25 @@ pub(super) async fn tell_of(report: &Report, events: &Events) {
     lines.extend(report.conflicts.iter().map(|conflict| {
         format!("warning: conflict: {}: {}; both versions are kept", conflict.path, conflict.kind)
     }));
-    lines.extend(report.notes.iter().map(|note| match note.kind {
+    lines.extend(notes_of(report));
+    tell_lines(lines, events).await;
+}
+
+/// Tells lines, as many as a person would read.
+pub(super) async fn tell_lines(mut lines: Vec<String>, events: &Events) {
+    let more = lines.len().saturating_sub(PATHS_SHOWN_MAX);
+    lines.truncate(PATHS_SHOWN_MAX);
+    for line in lines {
+        events.note(line).await;
+    }
+    if more > 0 {
+        events.note(format!("… and {more} more")).await;
+    }
+}
+
+/// The decisions of a synchronisation that a person should hear about, one line each.
+pub(super) fn notes_of(report: &Report) -> Vec<String> {
+    let lines = report.notes.iter().map(|note| match note.kind {
         NoteKind::ChangeKept { deleted_on: Side::Host } => {
             format!("note: {} was deleted on the host and changed in the sandbox: kept", note.path)
         }
@@ -118,15 +145,8 @@ pub(super) async fn tell_of(report: &Report, events: &Events) {
             "note: {} was deleted on the host and stays in the sandbox, with what is excluded",
             note.path
         ),
-    }));
-    let more = lines.len().saturating_sub(PATHS_SHOWN_MAX);
-    lines.truncate(PATHS_SHOWN_MAX);
-    for line in lines {
-        events.note(line).await;
-    }
-    if more > 0 {
-        events.note(format!("… and {more} more")).await;
-    }
+    });
+    lines.collect()
 }
 
 pub(super) fn summary(report: &Report) -> proto::SyncSummary {
@@ -140,6 +160,12 @@ pub(super) fn summary(report: &Report) -> proto::SyncSummary {
         conflicts: report.conflicts.iter().map(|conflict| conflict.path.to_string()).collect(),
         problems: report.problems.iter().map(|p| format!("{}: {}", p.path, p.reason)).collect(),
     }
+}
+
+/// What went wrong, on the side of skync.
+pub(super) fn failure(error: CliError) -> Event {
+    let (code, message) = (error.code as u32, error.to_string());
+    Event::Failure(proto::Failure { code, message, hints: error.hints })
 }
 
 pub(super) fn exit_to_client(exit: agent::Exit) -> proto::Exit {
@@ -158,7 +184,7 @@ pub(super) fn progress_to_client(progress: Progress) -> proto::Progress {
         Progress::Step(step) => proto::Progress { step, ..proto::Progress::default() },
         Progress::Bytes { done, total } => {
             let total = total.unwrap_or(0);
-            proto::Progress { step: String::new(), done, total, bytes: true }
+            proto::Progress { done, total, bytes: true, ..proto::Progress::default() }
         }
     }
 }

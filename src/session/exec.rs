@@ -18,9 +18,12 @@ use crate::channel::Channel;
 use crate::driver::Progress;
 use crate::error::{CliError, ExitCode};
 use crate::link::Link;
-use crate::session::events::{Events, exit_to_client, progress_to_client, summary, tell_of};
-use crate::session::proto::exec_event::Event;
+use crate::session::events::{
+    Events, exit_to_client, failure, progress_to_client, summary, tell_of,
+};
+use crate::session::lifecycle::User;
 use crate::session::proto::exec_request::Request;
+use crate::session::proto::session_event::Event;
 use crate::session::proto::{self, Begin, ExecRequest};
 use crate::session::server::Session;
 use crate::sync::report::{Report, changes};
@@ -68,35 +71,30 @@ pub async fn run(
     let mut exec =
         Exec { session: Arc::clone(&session), begin, wishes, events: events.clone(), clock };
     let (end, report) = exec.all(requests).await;
-    let (kept, ending) = session.leave().await;
+    if !exec.begin.exclude.is_empty() {
+        // They were this command's; a mirror goes on with its own.
+        session.restore_patterns().await;
+    }
+    let (left, gone) = session.leave(User::Command).await;
     exec.clock.timings.removal_us = exec.clock.lap();
-    let kept = match kept {
-        Ok(kept) => kept,
-        Err(error) => {
-            events.note(format!("warning: {error}")).await;
-            None
-        }
-    };
+    if let Err(error) = gone {
+        events.note(format!("warning: {error}")).await;
+    }
     let finished = proto::Finished {
         sync: report.as_ref().map(summary),
-        ending: ending.clone(),
-        kept: kept.unwrap_or_default(),
+        ending: left.ending.clone(),
+        kept: left.kept.unwrap_or_default(),
         timings: Some(exec.clock.timings),
+        goes_on: left.goes_on,
     };
     match end {
         End::Ran => events.send(Event::Finished(finished)).await,
         End::Failed(error) => {
-            let failure = proto::Failure {
-                code: error.code as u32,
-                message: error.to_string(),
-                hints: error.hints,
-            };
-            events.send(Event::Failure(failure)).await
-                && events.send(Event::Finished(finished)).await
+            events.send(failure(error)).await && events.send(Event::Finished(finished)).await
         }
     };
     session.forget_wish(&exec.begin.id);
-    if !ending.is_empty() {
+    if !left.ending.is_empty() {
         events.read_to_the_end().await;
         session.end();
     }
@@ -134,8 +132,8 @@ impl Exec {
         let prepared = tokio::select! {
             prepared = prepare(&self.session, &self.begin, &self.events, &mut self.clock) => prepared,
             // Nothing has started: giving up is safe.
-            () = given_up(self.wishes.clone()) => Err(interrupted()),
-            () = self.events.gone() => Err(interrupted()),
+            () = given_up(self.wishes.clone()) => Err(interrupted("the command started")),
+            () = self.events.gone() => Err(interrupted("the command started")),
         };
         let (link, sandbox, report) = match prepared {
             Ok(prepared) => prepared,
@@ -266,12 +264,15 @@ async fn prepare(
     events: &Events,
     clock: &mut Clock,
 ) -> Result<(Link, crate::driver::Sandbox, Report), CliError> {
+    if session.is_paused() {
+        return Err(paused("its command would not see the files as they are"));
+    }
     let tell = events.clone();
     let progress =
         move |progress: Progress| tell.offer(Event::Progress(progress_to_client(progress)));
-    session.ensure_live(begin.exclude.clone(), &progress).await?;
+    session.ensure_live(&begin.exclude, &progress).await?;
     clock.timings.sandbox_us = clock.lap();
-    let (report, link, sandbox) = session.synchronise(Some(events)).await?;
+    let (report, link, sandbox) = session.synchronise(Some(events), false).await?;
     clock.timings.sync_in_us = clock.lap();
     if report.no_space[1] {
         let open = changes(report.open[1]);
@@ -291,7 +292,10 @@ async fn sync_out(session: &Arc<Session>, events: &Events) -> Result<Report, Cli
         // The sandbox is gone, and that has been said.
         return Ok(Report::default());
     }
-    let (report, ..) = session.synchronise(Some(events)).await.map_err(|error| {
+    if session.is_paused() {
+        return Err(paused("what the command wrote is still in the sandbox"));
+    }
+    let (report, ..) = session.synchronise(Some(events), false).await.map_err(|error| {
         error.hint(
             "the sandbox is kept with what the command wrote; run any `skync exec` to try again",
         )
@@ -314,11 +318,19 @@ async fn sync_out(session: &Arc<Session>, events: &Events) -> Result<Report, Cli
     Ok(report)
 }
 
+/// Paused means that nothing moves, and a command is ordered between two synchronisations: it
+/// neither moves files behind the back of who paused, nor runs on files that are not those here.
+fn paused(so: &str) -> CliError {
+    CliError::new(ExitCode::Conflict, format!("the mirror is paused: {so}"))
+        .hint("`skync resume` goes on")
+}
+
 fn merged(first: Report, second: Report) -> Report {
     Report {
         sent: (first.sent.0 + second.sent.0, first.sent.1 + second.sent.1),
         received: (first.received.0 + second.received.0, first.received.1 + second.received.1),
         removed: [first.removed[0] + second.removed[0], first.removed[1] + second.removed[1]],
+        moved: Vec::new(),
         ..second
     }
 }
@@ -350,7 +362,8 @@ async fn next_wish(wishes: &mut watch::Receiver<Wish>) -> Wish {
     *wishes.borrow_and_update()
 }
 
-async fn given_up(mut wishes: watch::Receiver<Wish>) {
+/// Returns when the client has any wish: before a command has started, they all mean to give up.
+pub(super) async fn given_up(mut wishes: watch::Receiver<Wish>) {
     next_wish(&mut wishes).await;
 }
 
@@ -398,6 +411,7 @@ fn agent_error(status: &Status) -> CliError {
     CliError::new(ExitCode::Failed, format!("the agent failed: {}", status.message()))
 }
 
-fn interrupted() -> CliError {
-    CliError::new(ExitCode::Interrupted, "interrupted before the command started")
+/// Interrupted before that.
+pub(super) fn interrupted(before: &str) -> CliError {
+    CliError::new(ExitCode::Interrupted, format!("interrupted before {before}"))
 }

@@ -1,13 +1,45 @@
-//! When a session ends: a pure state machine.
+//! When a session ends, and whether it mirrors: a pure state machine.
 //!
-//! It ends when its last user leaves, unless the sandbox holds something that is not on the host;
-//! then it stays, and says why, until that is home or a person gives it up (`skync down
-//! --discard`). Sandboxes with unsynced changes are never deleted by us on our own.
+//! Who uses a session: commands (`exec`, `flush`, `resume`) and foreground `up`s. A *hold* (`up -d`)
+//! is no user: nobody waits for it, and `down` may end it. A session ends when its last user
+//! leaves and there is no hold, unless the sandbox has something that is not on the host; then it
+//! stays, and says why, until that is home or a person gives it up (`skync down --discard`).
+//! Sandboxes with unsynced changes are never deleted by us on our own.
+//!
+//! It mirrors from the first synchronisation of an `up` until the last `up` has left and there is no
+//! hold. A pause ends with the mirror: it must never keep results from coming home.
+
+#[cfg(test)]
+mod tests;
+
+/// Who uses a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    /// A call that runs to its own end.
+    Command,
+    /// A foreground `up`.
+    Up,
+}
+
+/// Whether changes are carried over as they come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Mirror {
+    /// Only commands synchronise.
+    #[default]
+    Off,
+    /// They are.
+    On,
+    /// A person wants nothing to move.
+    Paused,
+}
 
 /// A session's life.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lifecycle {
-    users: u32,
+    commands: u32,
+    ups: u32,
+    hold: bool,
+    mirror: Mirror,
     /// Why the sandbox must stay although nobody uses it.
     kept: Option<String>,
     /// A signal asked for the end: nobody new, and the last to leave ends it.
@@ -18,7 +50,7 @@ pub struct Lifecycle {
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// Go on: others use it.
+    /// Go on: others use it, or a hold keeps it.
     Stay,
     /// Go on, although nobody uses it, and why.
     Keep(String),
@@ -28,12 +60,44 @@ pub enum Next {
 
 impl Lifecycle {
     /// A user comes; false if the session ends and cannot take one.
-    pub fn join(&mut self) -> bool {
+    pub fn join(&mut self, user: User) -> bool {
         let open = !self.closed && !self.ending;
         if open {
-            self.users += 1;
+            *self.count(user) += 1;
         }
         open
+    }
+
+    /// The first synchronisation of an `up` is done.
+    pub fn begin_mirror(&mut self) {
+        if self.mirror == Mirror::Off && self.mirror_is_wanted() {
+            self.mirror = Mirror::On;
+        }
+    }
+
+    /// Stays without users, until `down`.
+    pub fn hold(&mut self) {
+        self.hold = true;
+    }
+
+    /// Nothing is to move until [`Lifecycle::resume`]. False if nothing is mirrored.
+    pub fn pause(&mut self) -> bool {
+        if self.mirror == Mirror::On {
+            self.mirror = Mirror::Paused;
+            // Whoever leaves now has not brought home what the sandbox holds.
+            let kept = "the mirror is paused, and what changed since is not on the host";
+            self.kept.get_or_insert_with(|| kept.to_owned());
+        }
+        self.mirror == Mirror::Paused
+    }
+
+    /// The pause ends. False if nothing was paused.
+    pub fn resume(&mut self) -> bool {
+        let paused = self.mirror == Mirror::Paused;
+        if paused {
+            self.mirror = Mirror::On;
+        }
+        paused
     }
 
     /// What the last synchronisation left in the sandbox alone.
@@ -47,10 +111,16 @@ impl Lifecycle {
     }
 
     /// A user goes.
-    pub fn leave(&mut self) -> Next {
-        self.users = self.users.saturating_sub(1);
-        match (self.users, &self.kept) {
+    pub fn leave(&mut self, user: User) -> Next {
+        let count = self.count(user);
+        *count = count.saturating_sub(1);
+        if !self.mirror_is_wanted() {
+            self.mirror = Mirror::Off;
+        }
+        let held = self.hold && !self.closed;
+        match (self.users(), &self.kept) {
             (1.., _) => Next::Stay,
+            (0, _) if held => Next::Stay,
             (0, Some(why)) => {
                 self.closed = false;
                 Next::Keep(why.clone())
@@ -67,21 +137,23 @@ impl Lifecycle {
     /// # Errors
     /// The reason.
     pub fn down(&mut self, discard: bool) -> Result<(), String> {
-        match (self.users, &self.kept) {
-            (1, _) => Err("a command is running".to_owned()),
-            (users @ 2.., _) => Err(format!("{users} commands are running")),
-            (0, Some(why)) if !discard => Err(why.clone()),
-            (0, _) => {
+        match (self.commands, self.ups, &self.kept) {
+            (1, _, _) => Err("a command is running".to_owned()),
+            (commands @ 2.., _, _) => Err(format!("{commands} commands are running")),
+            (0, 1, _) => Err("`skync up` is running in a terminal".to_owned()),
+            (0, ups @ 2.., _) => Err(format!("`skync up` is running in {ups} terminals")),
+            (0, 0, Some(why)) if !discard => Err(why.clone()),
+            (0, 0, _) => {
                 self.ending = true;
                 Ok(())
             }
         }
     }
 
-    /// A signal wants it to end: no new users. If it is used, or ends already, whoever leaves last
-    /// sees to it.
+    /// A signal wants it to end: no new users, and a hold does not count. If it is used, or ends
+    /// already, whoever leaves last sees to it.
     pub fn end(&mut self) -> Next {
-        match (self.users, &self.kept) {
+        match (self.users(), &self.kept) {
             (_, _) if self.ending => Next::Stay,
             (1.., _) => {
                 self.closed = true;
@@ -100,75 +172,49 @@ impl Lifecycle {
         self.ending = true;
     }
 
-    /// Users now, and why it is kept.
-    pub fn state(&self) -> (u32, Option<&str>) {
-        (self.users, self.kept.as_deref())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn it_ends_with_its_last_user() {
-        let mut life = Lifecycle::default();
-        assert!(life.join() && life.join());
-        assert_eq!(life.leave(), Next::Stay);
-        assert_eq!(life.leave(), Next::End);
-        assert!(!life.join(), "an ending session takes nobody");
+    /// Commands and foreground `up`s now.
+    pub fn users(&self) -> u32 {
+        self.commands + self.ups
     }
 
-    #[test]
-    fn unsynced_changes_keep_it_until_they_are_home() {
-        let mut life = Lifecycle::default();
-        life.join();
-        life.synchronised(Some("disk full".into()));
-        assert_eq!(life.leave(), Next::Keep("disk full".into()));
-        assert_eq!(life.down(false), Err("disk full".into()));
-        life.join();
-        life.synchronised(None);
-        assert_eq!(life.leave(), Next::End);
+    /// Commands now.
+    pub fn commands(&self) -> u32 {
+        self.commands
     }
 
-    #[test]
-    fn a_person_may_give_unsynced_changes_up_but_not_stop_a_command() {
-        let mut life = Lifecycle::default();
-        life.join();
-        life.synchronised(Some("conflict".into()));
-        assert!(life.down(true).is_err());
-        life.leave();
-        assert_eq!(life.down(true), Ok(()));
+    /// Foreground `up`s now.
+    pub fn ups(&self) -> u32 {
+        self.ups
     }
 
-    #[test]
-    fn a_signal_ends_it_with_its_last_user_and_takes_no_other() {
-        let mut life = Lifecycle::default();
-        life.join();
-        assert_eq!(life.end(), Next::Stay);
-        assert!(!life.join());
-        assert_eq!(life.leave(), Next::End);
-        assert_eq!(life.end(), Next::Stay, "who left last sees to it");
-        assert_eq!(Lifecycle::default().end(), Next::End);
+    /// It stays without users.
+    pub fn is_held(&self) -> bool {
+        self.hold
     }
 
-    #[test]
-    fn a_signal_does_not_give_unsynced_changes_up() {
-        let mut life = Lifecycle::default();
-        life.join();
-        life.end();
-        life.synchronised(Some("disk full".into()));
-        assert_eq!(life.leave(), Next::Keep("disk full".into()));
-        assert_eq!(life.end(), Next::Keep("disk full".into()));
-        assert!(life.join(), "the next command can bring them home");
+    /// Whether changes are carried over as they come.
+    pub fn mirror(&self) -> Mirror {
+        self.mirror
     }
 
-    #[test]
-    fn a_sandbox_that_is_gone_keeps_nothing() {
-        let mut life = Lifecycle::default();
-        life.join();
-        life.synchronised(Some("conflict".into()));
-        life.sandbox_gone();
-        assert_eq!(life.leave(), Next::End);
+    /// Why the sandbox must stay although nobody uses it.
+    pub fn kept(&self) -> Option<&str> {
+        self.kept.as_deref()
+    }
+
+    /// It ends: nothing is to be begun any more.
+    pub fn is_ending(&self) -> bool {
+        self.ending
+    }
+
+    fn mirror_is_wanted(&self) -> bool {
+        self.ups > 0 || self.hold
+    }
+
+    fn count(&mut self, user: User) -> &mut u32 {
+        match user {
+            User::Command => &mut self.commands,
+            User::Up => &mut self.ups,
+        }
     }
 }

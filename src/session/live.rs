@@ -4,10 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use skync_agent::proto::agent_client::AgentClient;
-
 use crate::agents::Agents;
-use crate::channel::Channel;
 use crate::driver::{
     AgentSource, Driver, DriverError, LinkSecret, Progress, Sandbox, SandboxSpec, SandboxState,
     label,
@@ -18,7 +15,7 @@ use crate::session::Spec;
 use crate::session::journal::{Entry, Journal};
 use crate::sync::engine::{Engine, Settings, SyncError};
 use crate::sync::host::Host;
-use crate::sync::report::Report;
+use crate::sync::transfer::Counters;
 
 /// How long the agent lives without its session (`design.md` §9).
 const LEASE: Duration = Duration::from_secs(45);
@@ -26,6 +23,10 @@ const LEASE: Duration = Duration::from_secs(45);
 /// A link ends a moment before the end of its sandbox can be seen.
 const END_SHOWS: Duration = Duration::from_secs(2);
 const END_LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long one try to dial an agent again may take. It answers in milliseconds if it does at all,
+/// and whoever wants the session waits meanwhile.
+const REDIAL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The project being read while the sandbox is being made.
 pub type HostTask = tokio::task::JoinHandle<Result<Host, SyncError>>;
@@ -35,7 +36,21 @@ pub struct Live {
     /// The sandbox.
     pub sandbox: Sandbox,
     link: Link,
-    engine: Engine,
+    secret: LinkSecret,
+    /// Of the link: the agent drops an older one for a newer one.
+    epoch: u64,
+    /// None after a new link could be opened and the project not be read anew.
+    engine: Option<Engine>,
+    /// The transfers' progress; the engine's.
+    counters: Arc<Counters>,
+}
+
+/// What is known of a sandbox whose link has ended.
+pub struct Autopsy {
+    /// In words for a person: a sentence without a stop.
+    pub words: String,
+    /// Nothing if the driver cannot say.
+    pub state: Option<SandboxState>,
 }
 
 /// What makes and removes sandboxes for one session.
@@ -61,14 +76,16 @@ impl Maker {
         Self { spec, driver, journal, entry, runtime, owner }
     }
 
-    /// Makes a sandbox and opens a link to the agent in it.
+    /// Makes a sandbox and opens a link to the agent in it. With `revive` there is one that has
+    /// stopped and still holds its files: its agent is started again.
     ///
     /// # Errors
-    /// What keeps it from being made; what was begun is removed before.
+    /// What keeps it from being made; what was begun is removed before, but for one to revive.
     pub async fn make(
         &mut self,
         host: HostTask,
         command_line: Vec<String>,
+        revive: bool,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Live, CliError> {
         let secret = LinkSecret(random_secret());
@@ -86,11 +103,15 @@ impl Maker {
         let sandbox = sandbox.map_err(driver_error)?;
         self.entry.sandbox = Some(sandbox.clone());
         if let Err(error) = self.journal.write(&self.entry) {
-            self.remove(&sandbox).await?;
+            if !revive {
+                self.remove(&sandbox).await?;
+            }
             return Err(state_error(&error));
         }
-        match self.start(&sandbox, &secret, host, command_line).await {
+        match self.start(&sandbox, secret, host, command_line).await {
             Ok(live) => Ok(live),
+            // It may hold what nobody else has.
+            Err(error) if revive => Err(error),
             Err(error) => {
                 // Half of a sandbox is of no use: it goes before the error is told.
                 self.remove(&sandbox).await?;
@@ -102,29 +123,86 @@ impl Maker {
     async fn start(
         &self,
         sandbox: &Sandbox,
-        secret: &LinkSecret,
+        secret: LinkSecret,
         host: HostTask,
         command_line: Vec<String>,
     ) -> Result<Live, CliError> {
-        let link = Link::open(&*self.driver, sandbox, secret, 1, None).await.map_err(link_error)?;
+        let epoch = 1;
+        let link =
+            Link::open(&*self.driver, sandbox, &secret, epoch, None).await.map_err(link_error)?;
         let installed = Agents.agent(&link.agent.machine).map_err(driver_error)?.sha256;
         if link.agent.sha256 != installed {
             return Err(link_error(LinkError::Impostor));
         }
-        let settings = self.settings(sandbox.root.clone(), !sandbox.ephemeral);
+        let engine = self.engine(sandbox, &link, host, command_line).await?;
+        let counters = Arc::clone(&engine.counters);
+        let (sandbox, engine) = (sandbox.clone(), Some(engine));
+        Ok(Live { sandbox, link, secret, epoch, engine, counters })
+    }
+
+    /// An engine over a link, going on from what is recorded of the two sides.
+    async fn engine(
+        &self,
+        sandbox: &Sandbox,
+        link: &Link,
+        host: HostTask,
+        command_line: Vec<String>,
+    ) -> Result<Engine, CliError> {
+        let settings = Self::settings(&self.spec, sandbox.root.clone(), !sandbox.ephemeral);
         let client = link.client.clone();
         let host = host.await.map_err(SyncError::from).flatten().map_err(sync_error)?;
         let replica = replica(sandbox, &link.agent.replica_id);
-        let engine =
-            Engine::new(host, client, &replica, settings, command_line).map_err(sync_error)?;
-        Ok(Live { sandbox: sandbox.clone(), link, engine })
+        Engine::new(host, client, &replica, settings, command_line).map_err(sync_error)
+    }
+
+    /// Opens a new link to the agent of a sandbox whose link has ended, and goes on from what is
+    /// recorded: what was under way may have been done or not, and the next scan tells.
+    ///
+    /// # Errors
+    /// If the agent does not answer, or the project cannot be read. Safe to repeat.
+    pub async fn redial(
+        &self,
+        live: &mut Live,
+        host: impl FnOnce() -> HostTask,
+        command_line: Vec<String>,
+    ) -> Result<(), CliError> {
+        if !live.link.is_open() {
+            live.epoch += 1;
+            let dial = Link::open(&*self.driver, &live.sandbox, &live.secret, live.epoch, None);
+            let link = match tokio::time::timeout(REDIAL_PATIENCE, dial).await {
+                Ok(dialled) => dialled.map_err(link_error)?,
+                Err(_) => {
+                    let message = "the agent in the sandbox does not answer";
+                    return Err(CliError::new(ExitCode::Unreachable, message));
+                }
+            };
+            if link.agent.sha256 != live.link.agent.sha256 {
+                return Err(link_error(LinkError::Impostor));
+            }
+            live.link = link;
+        }
+        // Its record is written before it is read again.
+        if let Some(engine) = live.engine.take()
+            && let Err(error) = engine.close().await
+        {
+            tracing::warn!(%error, "the last record before the link ended could not be written");
+        }
+        let engine = self.engine(&live.sandbox, &live.link, host(), command_line).await?;
+        live.counters = Arc::clone(&engine.counters);
+        live.engine = Some(engine);
+        Ok(())
+    }
+
+    /// A sandbox that has stopped still holds its files, and can be started again.
+    pub fn revives(&self) -> bool {
+        self.driver.revives()
     }
 
     /// What the synchronisation is set to, for a sandbox root.
-    pub fn settings(&self, sandbox_root: PathBuf, durable: bool) -> Settings {
-        let profile = &self.spec.profile;
+    pub fn settings(spec: &Spec, sandbox_root: PathBuf, durable: bool) -> Settings {
+        let profile = &spec.profile;
         Settings {
-            host_root: self.spec.root.clone(),
+            host_root: spec.root.clone(),
             sandbox_root,
             mode: profile.mode,
             exclude: profile.exclude.clone(),
@@ -145,8 +223,20 @@ impl Maker {
         Ok(())
     }
 
-    /// How a sandbox is, in words for a person, now that its link has ended.
-    pub async fn autopsy(&self, sandbox: &Sandbox) -> String {
+    /// Removes every sandbox of this session that there is.
+    ///
+    /// # Errors
+    /// If one is still there; the journal keeps it for `skync gc`.
+    pub async fn remove_all(&mut self) -> Result<(), CliError> {
+        let found = self.driver.find(&self.entry.labels()).await.map_err(driver_error)?;
+        for sandbox in &found {
+            self.remove(sandbox).await?;
+        }
+        Ok(())
+    }
+
+    /// How a sandbox is, now that its link has ended.
+    pub async fn autopsy(&self, sandbox: &Sandbox) -> Autopsy {
         let name = &sandbox.name;
         let deadline = tokio::time::Instant::now() + END_SHOWS;
         let state = loop {
@@ -156,7 +246,7 @@ impl Maker {
             }
             tokio::time::sleep(END_LOOK_INTERVAL).await;
         };
-        match state {
+        let words = match &state {
             Ok(SandboxState::Gone) => format!("the sandbox `{name}` was removed from outside"),
             Ok(SandboxState::Stopped { out_of_memory: true, .. }) => {
                 format!("the sandbox `{name}` was stopped: it ran out of memory")
@@ -168,7 +258,8 @@ impl Maker {
                 format!("the sandbox `{name}` runs, but its agent does not answer any more")
             }
             Err(error) => format!("the sandbox `{name}` cannot be reached: {error}"),
-        }
+        };
+        Autopsy { words, state: state.ok() }
     }
 
     /// The session's entry in the journal.
@@ -186,32 +277,31 @@ impl Maker {
 }
 
 impl Live {
-    /// The agent's calls.
-    pub fn client(&self) -> AgentClient<Channel> {
-        self.link.client.clone()
-    }
-
-    /// Returns when the link has ended.
+    /// The link, which may have ended.
     pub fn link(&self) -> Link {
         self.link.clone()
     }
 
-    /// Makes both sides the same.
-    ///
-    /// # Errors
-    /// If a side as a whole cannot be read or written.
-    pub async fn synchronise(&mut self) -> Result<Report, CliError> {
-        self.engine.synchronise().await.map_err(sync_error)
+    /// The link is open, and the two sides can be synchronised over it.
+    pub fn is_whole(&self) -> bool {
+        self.link.is_open() && self.engine.is_some()
+    }
+
+    /// What synchronises; nothing between two links.
+    pub fn engine(&mut self) -> Option<&mut Engine> {
+        self.engine.as_mut()
     }
 
     /// The transfers' progress.
-    pub fn counters(&self) -> Arc<crate::sync::transfer::Counters> {
-        Arc::clone(&self.engine.counters)
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
     }
 
     /// Patterns of the command line that hold from now on.
     pub fn set_command_line(&mut self, patterns: Vec<String>) {
-        self.engine.set_command_line(patterns);
+        if let Some(engine) = &mut self.engine {
+            engine.set_command_line(patterns);
+        }
     }
 
     /// Ends the synchronisation.
@@ -219,7 +309,10 @@ impl Live {
     /// # Errors
     /// If the last record could not be written.
     pub async fn close(self) -> Result<(), CliError> {
-        self.engine.close().await.map_err(sync_error)
+        match self.engine {
+            Some(engine) => engine.close().await.map_err(sync_error),
+            None => Ok(()),
+        }
     }
 }
 
@@ -282,13 +375,13 @@ pub fn link_error(error: LinkError) -> CliError {
 
 /// A synchronisation's error, for a person.
 pub fn sync_error(error: SyncError) -> CliError {
-    let shown = CliError::new(ExitCode::Failed, "cannot synchronise").because(&error);
     match error {
         // A person decides; until then nothing is lost on either side.
-        SyncError::Halted(_) => shown
-            .hint("if it is meant, do the same on the host, and the two sides agree")
+        SyncError::Halted(_) => CliError::new(ExitCode::Conflict, "cannot synchronise")
+            .because(&error)
+            .hint("if it is meant, `skync resume --accept` carries it out")
             .hint("`skync down --discard` gives up what is only in the sandbox"),
-        _ => shown,
+        error => CliError::new(ExitCode::Failed, "cannot synchronise").because(&error),
     }
 }
 

@@ -1,13 +1,13 @@
-//! The session process: its one sandbox, its users, and the socket they come through.
+//! The session process: its users, its end, and the socket they come through.
+//!
+//! What it does with its sandbox is in [`super::sandbox`], its calls are in [`super::service`].
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use futures_util::Stream;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -16,31 +16,25 @@ use skync_agent::serve::{
 };
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tokio::sync::{Mutex as AsyncMutex, Notify, broadcast, watch};
 
 use crate::config::Profile;
-use crate::driver::{Driver, Progress, Sandbox};
-use crate::error::{CliError, ExitCode};
-use crate::link::Link;
-use crate::session::events::{Events, with_progress};
-use crate::session::exec::{self, Wish, Wishes};
+use crate::driver::Driver;
+use crate::error::CliError;
+use crate::session::exec::Wishes;
 use crate::session::journal::{Entry, Journal};
-use crate::session::lifecycle::{Lifecycle, Next};
-use crate::session::live::{Live, Maker, state_directory};
-use crate::session::proto::exec_event::Event;
+use crate::session::lifecycle::{Lifecycle, Mirror, Next, User};
+use crate::session::live::{Maker, state_error};
 use crate::session::proto::session_server::SessionServer;
-use crate::session::proto::{self, ExecEvent, ExecRequest};
-use crate::session::{Spec, cleanup, key, socket};
+use crate::session::proto::{MovedBatch, StatusReply};
+use crate::session::sandbox::State;
+use crate::session::service::Service;
+use crate::session::view::View;
+use crate::session::{Spec, cleanup, key, mirror, socket};
 use crate::state::{self, Places};
-use crate::sync::engine::SyncError;
-use crate::sync::host::Host;
-use crate::sync::manifest::{Manifest, Owner};
-use crate::sync::report::Report;
 
-/// Events that wait for a client; output waits in the sandbox.
-const EVENTS_WAITING_MAX: usize = 16;
+/// Pieces of news that wait for a slow `up`; then it is told how many it has missed.
+const NEWS_WAITING_MAX: usize = 64;
 /// How long commands have to end when the session is told to.
 const END_PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks whether they have.
@@ -48,23 +42,55 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// One project, one profile, at most one sandbox.
 pub struct Session {
-    spec: Spec,
-    places: Places,
+    pub(super) spec: Spec,
+    pub(super) places: Places,
     journal: Journal,
     socket: PathBuf,
     /// The sandbox and what makes it. Held while something is synchronised, so that only one
     /// synchronisation runs at a time; commands run without it.
-    state: AsyncMutex<State>,
+    pub(super) state: AsyncMutex<State>,
     life: Mutex<Lifecycle>,
     wishes: Mutex<Wishes>,
+    /// Patterns of the command lines of all `up`s.
+    mirror_exclude: Mutex<Vec<String>>,
+    /// What the mirror is to do; follows `life`.
+    pub(super) duty: watch::Sender<Duty>,
+    /// What clients are shown.
+    pub(super) view: watch::Sender<View>,
+    /// What every `up` is told once.
+    pub(super) news: broadcast::Sender<News>,
     ending: Notify,
 }
 
-struct State {
-    maker: Maker,
-    live: Option<Live>,
-    /// A command has run in the sandbox: it may hold something that the host has not.
-    has_run: bool,
+/// What the mirror is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(super) struct Duty {
+    /// Carry changes over.
+    pub(super) mirror: Mirror,
+    /// The sandbox stays although nobody uses it: see that its link stays open.
+    pub(super) kept: bool,
+    /// Nothing any more.
+    pub(super) ending: bool,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub(super) enum News {
+    /// Changes were carried over.
+    Moved(Arc<MovedBatch>),
+    /// A line for a person.
+    Note(String),
+}
+
+/// How a user left.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Why the sandbox is kept, if it is.
+    pub(super) kept: Option<String>,
+    /// Why the session goes on without that; empty if it does not.
+    pub(super) goes_on: String,
+    /// The processes that end now.
+    pub(super) ending: Vec<u32>,
 }
 
 /// Serves until the last user has left.
@@ -99,16 +125,28 @@ pub async fn serve(
     journal.write(&entry).map_err(io::Error::other)?;
     let owner = owner();
     let maker = Maker::new(spec.clone(), driver, journal.clone(), entry, owner);
+    let facts = StatusReply {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        profile: spec.profile.name.clone(),
+        root: spec.root.as_os_str().as_encoded_bytes().to_vec(),
+        ..StatusReply::default()
+    };
     let session = Arc::new(Session {
         spec,
         places,
         journal,
         socket,
-        state: AsyncMutex::new(State { maker, live: None, has_run: false }),
+        state: AsyncMutex::new(State::new(maker)),
         life: Mutex::default(),
         wishes: Mutex::default(),
+        mirror_exclude: Mutex::default(),
+        duty: watch::Sender::default(),
+        view: watch::Sender::new(View::new(facts)),
+        news: broadcast::Sender::new(NEWS_WAITING_MAX),
         ending: Notify::new(),
     });
+    tokio::spawn(mirror::run(Arc::clone(&session)));
     ready();
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
@@ -185,12 +223,43 @@ impl Session {
         self.spec.root.clone()
     }
 
-    fn life(&self) -> MutexGuard<'_, Lifecycle> {
-        // Each change is one call on a small value: it is whole after any panic.
-        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Looks at the session's life, or changes it; whoever follows it is told.
+    pub(super) fn life<R>(&self, change: impl FnOnce(&mut Lifecycle) -> R) -> R {
+        // Each change is one call on a small value: it is whole after any panic. It is told under
+        // the lock, so that no older state is told after a newer one.
+        let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut life);
+        let duty = Duty {
+            mirror: life.mirror(),
+            kept: life.users() == 0 && life.kept().is_some(),
+            ending: life.is_ending(),
+        };
+        self.duty.send_if_modified(|old| std::mem::replace(old, duty) != duty);
+        self.show(|view| view.lived(&life));
+        if life.ups() == 0 && !life.is_held() {
+            self.mirror_exclude().clear();
+        }
+        result
     }
 
-    fn wishes(&self) -> MutexGuard<'_, Wishes> {
+    /// Changes what clients are shown; they are told if they would see a difference.
+    pub(super) fn show<R>(&self, change: impl FnOnce(&mut View) -> R) -> R {
+        let mut result = None;
+        self.view.send_if_modified(|view| {
+            let before = view.reply.clone();
+            result = Some(change(view));
+            // That nothing has changed, once more, is no news.
+            view.reply != StatusReply { synced_ms: view.reply.synced_ms, ..before }
+        });
+        result.expect("the change was called")
+    }
+
+    /// Patterns of the command lines of all `up`s.
+    pub(super) fn mirror_exclude(&self) -> MutexGuard<'_, Vec<String>> {
+        self.mirror_exclude.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn wishes(&self) -> MutexGuard<'_, Wishes> {
         self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -199,125 +268,37 @@ impl Session {
         self.wishes().remove(id);
     }
 
-    /// Makes the sandbox if there is none, while the project is being read.
-    ///
-    /// # Errors
-    /// What keeps it from being made; nothing is left behind.
-    pub async fn ensure_live(
-        &self,
-        exclude: Vec<String>,
-        progress: &(dyn Fn(Progress) + Send + Sync),
-    ) -> Result<(), CliError> {
-        let mut state = self.state.lock().await;
-        if let Some(live) = &mut state.live {
-            if live.link().is_open() {
-                live.set_command_line(exclude);
-                return Ok(());
-            }
-            let sandbox = live.sandbox.clone();
-            self.bury(&mut state, &sandbox).await?;
-        }
-        let settings = state.maker.settings(PathBuf::new(), false);
-        let (root, patterns) = (self.spec.root.clone(), exclude.clone());
-        let directory = state_directory(&self.places, &key(&root, &self.spec.profile.name));
-        let profile = self.spec.profile.name.clone();
-        let host = tokio::task::spawn_blocking(move || -> Result<Host, SyncError> {
-            let owner = Owner { root: root.clone(), profile };
-            let manifest = Manifest::open(&directory.join("manifest.db"), owner)?;
-            let mut host = Host::open(&root, &directory.join("staging"), manifest)?;
-            host.warm_up(&settings, &patterns)?;
-            Ok(host)
-        });
-        state.has_run = false;
-        state.live = Some(state.maker.make(host, exclude, progress).await?);
-        Ok(())
-    }
-
-    /// True if there is a sandbox that can be reached.
-    pub async fn is_live(&self) -> bool {
-        self.state.lock().await.live.as_ref().is_some_and(|live| live.link().is_open())
-    }
-
-    /// Makes both sides the same, and remembers what that leaves in the sandbox alone.
-    ///
-    /// # Errors
-    /// If a side as a whole cannot be read or written.
-    pub async fn synchronise(
-        &self,
-        events: Option<&Events>,
-    ) -> Result<(Report, Link, Sandbox), CliError> {
-        let mut state = self.state.lock().await;
-        let has_run = state.has_run;
-        let Some(live) = state.live.as_mut() else {
-            return Err(CliError::new(ExitCode::NotFound, "there is no sandbox"));
-        };
-        let counters = live.counters();
-        let result = with_progress(events, &counters, live.synchronise()).await;
-        let unsynced = match &result {
-            Ok(report) => report.unsynced(),
-            // Before a command has run, all that is in the sandbox is on the host.
-            Err(error) => has_run.then(|| error.to_string()),
-        };
-        self.life().synchronised(unsynced);
-        let (link, sandbox) = (live.link(), live.sandbox.clone());
-        state.has_run = true;
-        Ok((result?, link, sandbox))
-    }
-
-    /// The link to a sandbox has ended by itself: finds out why, and removes what is left of it.
-    pub async fn sandbox_lost(&self, sandbox: &Sandbox) -> String {
-        let mut state = self.state.lock().await;
-        let why = state.maker.autopsy(sandbox).await;
-        if let Err(error) = self.bury(&mut state, sandbox).await {
-            tracing::warn!(%error, "what is left of a sandbox could not be removed");
-        }
-        why
-    }
-
-    async fn bury(&self, state: &mut State, sandbox: &Sandbox) -> Result<(), CliError> {
-        if state.live.as_ref().is_some_and(|live| live.sandbox.id == sandbox.id) {
-            state.live = None;
-            self.life().sandbox_gone();
-        }
-        state.maker.remove(sandbox).await
-    }
-
     /// A user goes; if it was the last one, so does everything else.
-    ///
-    /// Returns why the sandbox is kept, and the processes that end now.
     ///
     /// # Errors
     /// If something could not be removed: the keeper tries again.
-    pub async fn leave(&self) -> (Result<Option<String>, CliError>, Vec<u32>) {
-        let next = self.life().leave();
+    pub(super) async fn leave(&self, user: User) -> (Left, Result<(), CliError>) {
+        let (next, goes_on) = self.life(|life| (life.leave(user), goes_on(life)));
         match next {
-            Next::Stay => (Ok(None), Vec::new()),
-            Next::Keep(why) => (Ok(Some(why)), Vec::new()),
-            Next::End => (self.tear_down().await.map(|()| None), Self::processes()),
+            Next::Stay => (Left { goes_on, ..Left::default() }, Ok(())),
+            Next::Keep(why) => (Left { kept: Some(why), ..Left::default() }, Ok(())),
+            Next::End => {
+                let done = self.tear_down().await;
+                (Left { ending: Self::processes(), ..Left::default() }, done)
+            }
         }
     }
 
-    fn processes() -> Vec<u32> {
+    pub(super) fn processes() -> Vec<u32> {
         let parent = rustix::process::getppid();
         let keeper = parent.map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
         std::iter::once(std::process::id()).chain(keeper.filter(|pid| *pid > 1)).collect()
     }
 
-    async fn tear_down(&self) -> Result<(), CliError> {
+    /// Removes the sandbox and everything else of this session; only what follows the end of a
+    /// life calls it.
+    pub(super) async fn tear_down(&self) -> Result<(), CliError> {
         // A command that comes now starts a session of its own, which waits for our lock.
-        state::remove_file(&self.socket).map_err(|error| super::live::state_error(&error))?;
+        state::remove_file(&self.socket).map_err(|error| state_error(&error))?;
         let mut state = self.state.lock().await;
-        if let Some(live) = state.live.take() {
-            let sandbox = live.sandbox.clone();
-            let closed = live.close().await;
-            state.maker.remove(&sandbox).await?;
-            if let Err(error) = closed {
-                // Only a cache and the ancestor of a sandbox that is gone.
-                tracing::warn!(%error, "the last record could not be written");
-            }
-        }
+        self.remove_sandbox(&mut state).await?;
         cleanup::remove_files(&self.journal, state.maker.entry())
-            .map_err(|error| super::live::state_error(&error))
+            .map_err(|error| state_error(&error))
     }
 
     /// Lets `serve` return.
@@ -330,12 +311,16 @@ impl Session {
     /// False if it stays: something in the sandbox could not be brought home, and is not given up
     /// on a signal's word.
     async fn end_now(&self) -> bool {
-        let kept = self.life().state().1.is_some();
-        if kept && let Err(error) = self.synchronise(None).await {
+        // What nobody waits for is brought home here; users see to theirs.
+        let (users, loose) =
+            self.life(|life| (life.users(), life.is_held() || life.kept().is_some()));
+        if users == 0
+            && loose
+            && let Err(error) = self.synchronise(None, false).await
+        {
             tracing::warn!(%error, "what is only in the sandbox could not be brought home");
         }
-        let next = self.life().end();
-        match next {
+        match self.life(Lifecycle::end) {
             Next::End => {}
             Next::Keep(why) => {
                 tracing::warn!(why, "the session stays although a signal asked it to end");
@@ -343,7 +328,7 @@ impl Session {
             }
             Next::Stay => match self.last_user_has_left().await {
                 Some(ended) => return ended,
-                None => self.life().abandon(),
+                None => self.life(Lifecycle::abandon),
             },
         }
         if let Err(error) = self.tear_down().await {
@@ -352,14 +337,14 @@ impl Session {
         true
     }
 
-    /// Cancels all commands and waits for the last one to leave, which ends the session once its
+    /// Cancels all users and waits for the last one to leave, which ends the session once its
     /// client has heard of it. False if it had to leave the sandbox; nothing if it takes too long.
     async fn last_user_has_left(&self) -> Option<bool> {
         for wish in self.wishes().values() {
             wish.send_modify(|wish| wish.cancel = true);
         }
         let kept = async {
-            while !matches!(self.life().state(), (0, Some(_))) {
+            while !self.life(|life| life.users() == 0 && life.kept().is_some()) {
                 tokio::time::sleep(LOOK_INTERVAL).await;
             }
         };
@@ -371,121 +356,17 @@ impl Session {
     }
 }
 
-struct Service(Arc<Session>);
-
-type EventStream = Pin<Box<dyn Stream<Item = Result<ExecEvent, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl proto::session_server::Session for Service {
-    type ExecStream = EventStream;
-
-    async fn exec(
-        &self,
-        request: Request<Streaming<ExecRequest>>,
-    ) -> Result<Response<EventStream>, Status> {
-        let mut requests = request.into_inner();
-        let first = requests.message().await?.and_then(|request| request.request);
-        let Some(proto::exec_request::Request::Begin(begin)) = first else {
-            return Err(Status::invalid_argument("the first request has `begin`"));
-        };
-        if !self.0.life().join() {
-            return Err(Status::unavailable("the session is ending"));
-        }
-        let (wish, wishes) = watch::channel(Wish::default());
-        self.0.wishes().insert(begin.id.clone(), wish);
-        let (send, receive) = mpsc::channel(EVENTS_WAITING_MAX);
-        let session = Arc::clone(&self.0);
-        tokio::spawn(exec::run(session, begin, requests, wishes, Events::new(send)));
-        Ok(Response::new(Box::pin(ReceiverStream::new(receive))))
-    }
-
-    async fn control(
-        &self,
-        request: Request<proto::ControlRequest>,
-    ) -> Result<Response<proto::ControlReply>, Status> {
-        let request = request.into_inner();
-        let wishes = self.0.wishes();
-        let wish = wishes.get(&request.id);
-        if let Some(wish) = wish {
-            wish.send_modify(|wish| {
-                wish.cancel |= request.cancel;
-                if request.signal != 0 {
-                    wish.count += 1;
-                    wish.signal = request.signal;
-                }
-            });
-        }
-        Ok(Response::new(proto::ControlReply { found: wish.is_some() }))
-    }
-
-    async fn status(
-        &self,
-        _request: Request<proto::StatusRequest>,
-    ) -> Result<Response<proto::StatusReply>, Status> {
-        // Not waiting for a synchronisation that is under way.
-        let sandbox = self
-            .0
-            .state
-            .try_lock()
-            .ok()
-            .and_then(|state| state.live.as_ref().map(|live| live.sandbox.name.clone()));
-        let (users, kept) = {
-            let life = self.0.life();
-            let (users, kept) = life.state();
-            (users, kept.unwrap_or_default().to_owned())
-        };
-        Ok(Response::new(proto::StatusReply {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            profile: self.0.spec.profile.name.clone(),
-            root: self.0.spec.root.as_os_str().as_encoded_bytes().to_vec(),
-            sandbox: sandbox.unwrap_or_default(),
-            operations: users,
-            kept,
-        }))
-    }
-
-    type DownStream = EventStream;
-
-    async fn down(
-        &self,
-        request: Request<proto::DownRequest>,
-    ) -> Result<Response<EventStream>, Status> {
-        let discard = request.into_inner().discard;
-        let (send, receive) = mpsc::channel(EVENTS_WAITING_MAX);
-        let (session, events) = (Arc::clone(&self.0), Events::new(send));
-        tokio::spawn(async move { down(&session, &events, discard).await });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receive))))
+/// Why a session goes on although a user has left it, for that user.
+fn goes_on(life: &Lifecycle) -> String {
+    match (life.is_held(), life.ups(), life.commands()) {
+        (true, _, _) => "it mirrors in the background until `skync down`".to_owned(),
+        (false, 1.., _) => "another `skync up` still mirrors".to_owned(),
+        (false, 0, _) => "a command still runs in the sandbox, and ends it".to_owned(),
     }
 }
 
-/// Brings home what it can, then ends the session unless that would lose something.
-async fn down(session: &Arc<Session>, events: &Events, discard: bool) {
-    let failure = |error: CliError| {
-        let (code, message) = (error.code as u32, error.to_string());
-        Event::Failure(proto::Failure { code, message, hints: error.hints })
-    };
-    if !discard
-        && session.is_live().await
-        && let Err(error) = session.synchronise(Some(events)).await
-    {
-        tracing::warn!(%error, "the last synchronisation failed");
-    }
-    let allowed = session.life().down(discard);
-    if let Err(why) = allowed {
-        let error = CliError::new(ExitCode::Conflict, format!("the session stays: {why}"))
-            .hint("`skync down --discard` gives up what is only in the sandbox");
-        events.send(failure(error)).await;
-        return;
-    }
-    match session.tear_down().await {
-        Ok(()) => {
-            let ending = Session::processes();
-            let finished = proto::Finished { ending, ..proto::Finished::default() };
-            events.send(Event::Finished(finished)).await
-        }
-        Err(error) => events.send(failure(error)).await,
-    };
-    events.read_to_the_end().await;
-    session.end();
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

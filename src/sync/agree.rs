@@ -11,7 +11,8 @@ use skync_agent::rules::{DirectoryRules, Rules};
 
 use super::dirty::Dirty;
 
-/// Takes what only one side excludes out of all trees, as far as `dirty` goes.
+/// Takes what only one side excludes out of all trees, as far as `dirty` goes. True if there was
+/// something.
 ///
 /// A tree is not touched where there is nothing to take out, so what it shares stays shared.
 pub fn agree(
@@ -20,9 +21,9 @@ pub fn agree(
     ancestor: Option<&mut Entry>,
     host: &mut Entry,
     sandbox: &mut Entry,
-) {
+) -> bool {
     if !rules.has_conditional() || dirty.is_empty() {
-        return;
+        return false;
     }
     let mut excluded = Vec::new();
     let trees = [ancestor.as_deref(), Some(&*host), Some(&*sandbox)];
@@ -33,6 +34,7 @@ pub fn agree(
             take_out(tree, path);
         }
     }
+    !excluded.is_empty()
 }
 
 fn directory(entry: Option<&Entry>) -> Option<&Directory> {
@@ -89,7 +91,8 @@ fn names<'a>(
     let is_directory = |entry: &Entry| entry.as_directory().is_some();
     let mut names: Vec<&Name> = Vec::new();
     for directory in [ancestor, Some(host), Some(sandbox)].into_iter().flatten() {
-        let matter = directory.children.iter().filter(|(_, entry)| is_switched || is_directory(entry));
+        let matter =
+            directory.children.iter().filter(|(_, entry)| is_switched || is_directory(entry));
         names.extend(matter.map(|(name, _)| name));
     }
     names.sort_unstable();

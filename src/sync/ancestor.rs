@@ -9,7 +9,7 @@ use skync_agent::entry::{Entry, TreeError, validate_ancestor};
 use skync_agent::path::SyncPath;
 
 use super::plan::{Change, Step};
-use super::tracked::shallow_tracked;
+use super::tracked::{count_files, shallow_tracked};
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +28,8 @@ pub struct AncestorSet {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ancestor {
     root: Option<Entry>,
+    /// Files and links in it, so that nobody has to count them.
+    files: u64,
 }
 
 impl Ancestor {
@@ -39,7 +41,13 @@ impl Ancestor {
         if let Some(entry) = &root {
             validate_ancestor(&SyncPath::root(), entry)?;
         }
-        Ok(Self { root })
+        let files = count_files(root.as_ref());
+        Ok(Self { root, files })
+    }
+
+    /// Files and symbolic links in the tree.
+    pub fn files(&self) -> u64 {
+        self.files
     }
 
     /// The tree.
@@ -48,9 +56,23 @@ impl Ancestor {
     }
 
     /// Lets `forget` take entries out: what is excluded from now on is agreed on no more. It must
-    /// add nothing. The manifest may remember longer; what it gives back is taken out again.
-    pub fn forget(&mut self, forget: impl FnOnce(Option<&mut Entry>)) {
-        forget(self.root.as_mut());
+    /// add nothing, and say whether it took something. The manifest may remember longer; what it gives
+    /// back is taken out again.
+    pub fn forget(&mut self, forget: impl FnOnce(Option<&mut Entry>) -> bool) {
+        if forget(self.root.as_mut()) {
+            self.files = count_files(self.root.as_ref());
+        }
+    }
+
+    /// Lets `share` make the tree use memory of an equal one. It must change nothing.
+    pub(super) fn share(&mut self, share: impl FnOnce(&mut Entry)) {
+        if let Some(root) = &mut self.root {
+            share(root);
+        }
+    }
+
+    fn count(&self, path: &SyncPath) -> u64 {
+        count_files(self.root.as_ref().and_then(|root| root.find(path)))
     }
 
     /// Makes one change. False, and nothing changed, if the path's parent is not a directory here,
@@ -63,6 +85,19 @@ impl Ancestor {
             Some(Some(entry)) => Some(entry),
             None => None,
         };
+        // A directory that stays one keeps what is in it.
+        let stays = matches!(entry, Some(Entry::Directory(_)));
+        let is_directory = |entry: &Entry| entry.as_directory().is_some();
+        let stays =
+            stays && self.root.as_ref().and_then(|root| root.find(path)).is_some_and(is_directory);
+        let before = if stays { 0 } else { self.count(path) };
+        let is_set = self.put(path, entry);
+        let after = if stays { 0 } else { self.count(path) };
+        self.files = (self.files + after).saturating_sub(before);
+        is_set
+    }
+
+    fn put(&mut self, path: &SyncPath, entry: Option<Entry>) -> bool {
         match (&mut self.root, entry) {
             (root, None) if path.is_root() => {
                 *root = None;

@@ -223,9 +223,8 @@ impl Core {
         // Clones share: they cost nothing until something is taken out of them.
         let (mut host, mut sandbox) = (view.host.cloned(), view.sandbox.cloned());
         if let (Some(host), Some(sandbox)) = (&mut host, &mut sandbox) {
-            self.ancestor.forget(|ancestor| {
-                agree(view.rules, &self.dirty, ancestor, host, sandbox);
-            });
+            self.ancestor
+                .forget(|ancestor| agree(view.rules, &self.dirty, ancestor, host, sandbox));
         }
         let (host, sandbox) = (host.as_ref(), sandbox.as_ref());
         let ancestor = self.ancestor.root();
@@ -352,13 +351,13 @@ impl Core {
     pub fn share(&mut self, batch: &Batch, host: &Entry, sandbox: &mut Entry) {
         let dirty = &batch.dirty;
         let Some(host) = host.as_directory() else { return };
-        self.ancestor.forget(|ancestor| {
-            for tree in ancestor.into_iter().chain([sandbox]) {
-                if let Entry::Directory(tree) = tree {
-                    adopt(tree, host, dirty);
-                }
+        let adopt = |tree: &mut Entry| {
+            if let Entry::Directory(tree) = tree {
+                adopt(tree, host, dirty);
             }
-        });
+        };
+        self.ancestor.share(adopt);
+        adopt(sandbox);
     }
 }
 

@@ -89,8 +89,8 @@ pub struct Settings {
 /// What is known of a session's synchronisation now.
 #[derive(Clone, Debug, Default)]
 pub struct Overview {
-    /// Files, links and directories that both sides agree on.
-    pub entries: u64,
+    /// Files and links that both sides agree on.
+    pub files: u64,
     /// Where a person must decide.
     pub conflicts: Vec<Conflict>,
     /// What is left out, and why.
@@ -98,7 +98,7 @@ pub struct Overview {
     /// Why nothing is done at all.
     pub halted: Option<Halt>,
     /// Why not everything is watched, on host and sandbox.
-    pub unwatched: [Option<String>; 2],
+    pub watching: [Option<String>; 2],
 }
 
 /// Synchronises one project with one sandbox.
@@ -206,12 +206,17 @@ impl Engine {
     /// What is known now.
     pub fn overview(&self) -> Overview {
         Overview {
-            entries: self.core.ancestor().root().map_or(0, Entry::count),
+            files: self.core.ancestor().files(),
             conflicts: self.core.conflicts().cloned().collect(),
             problems: self.core.problems().collect(),
             halted: self.core.halted().cloned(),
-            unwatched: self.unwatched.clone(),
+            watching: self.unwatched.clone(),
         }
+    }
+
+    /// Why nothing is done, until a person allows it.
+    pub fn halted(&self) -> Option<&Halt> {
+        self.core.halted()
     }
 
     /// The halt that stands may be carried out, once.

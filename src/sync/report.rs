@@ -10,6 +10,22 @@ use super::core::{Batch, Core, Outcomes};
 use super::plan::{Conflict, Note, NoteKind, Problem, Side, Step};
 use super::transfer::needed;
 
+/// Paths of one synchronisation that are named one by one; the rest is only counted.
+pub const MOVED_MAX: usize = 1000;
+
+/// One path that was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Where it was changed: the side that received it.
+    pub side: Side,
+    /// Which.
+    pub path: SyncPath,
+    /// Of the content that was needed for it; 0 for a removal, a link, a mode.
+    pub bytes: u64,
+    /// It was removed.
+    pub removed: bool,
+}
+
 /// The sum of the rounds of one synchronisation.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -35,6 +51,8 @@ pub struct Report {
     pub no_space: [bool; 2],
     /// What the sandbox changes never comes home.
     pub is_one_way: bool,
+    /// What was changed, path by path: at most [`MOVED_MAX`].
+    pub moved: Vec<Moved>,
 }
 
 fn at(side: Side) -> usize {
@@ -83,6 +101,12 @@ impl Report {
     }
 
     fn add_applied(&mut self, side: Side, step: &Step) {
+        let is_directory = matches!(step.new, Some(Entry::Directory(_)));
+        if self.moved.len() < MOVED_MAX && !is_directory {
+            let bytes = needed(step).map_or(0, |file| file.size);
+            let (path, removed) = (step.path.clone(), step.new.is_none());
+            self.moved.push(Moved { side, path, bytes, removed });
+        }
         if let Some(file) = needed(step) {
             let count = match side {
                 Side::Host => &mut self.received,

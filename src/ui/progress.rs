@@ -5,10 +5,11 @@
 
 use std::io::IsTerminal;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::status_view::{count, size};
 use super::{say, visible};
 use crate::commands::Context;
 
@@ -16,6 +17,8 @@ use crate::commands::Context;
 const TICK: Duration = Duration::from_millis(120);
 /// How often the line is drawn at most, per second.
 const DRAW_HZ: u8 = 15;
+/// Between two plain lines of one transfer.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,8 @@ struct Shown {
     template: Option<Template>,
     // A new one after each clearing: one that was cleared draws itself when it is reset.
     bar: Option<ProgressBar>,
+    // Of a transfer.
+    told: Option<Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,6 +56,8 @@ enum Template {
     BytesOf,
     Files,
     FilesOf,
+    Transfer,
+    Status,
 }
 
 impl Template {
@@ -63,6 +70,10 @@ impl Template {
             }
             Self::Files => "{spinner} {wide_msg} {human_pos} files",
             Self::FilesOf => "{spinner} {wide_msg} {bar:16} {human_pos}/{human_len} files",
+            Self::Transfer => {
+                "{spinner} {wide_msg} {bar:16} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}"
+            }
+            Self::Status => "{wide_msg}",
         }
     }
 }
@@ -82,6 +93,11 @@ impl Progress {
 
     fn with(manner: Manner) -> Self {
         Self { manner, shown: Mutex::default() }
+    }
+
+    /// A line can change in place.
+    pub fn is_live(&self) -> bool {
+        self.manner == Manner::Live
     }
 
     /// A new thing is being done, as in ``pulling `python:3.12` ``.
@@ -114,6 +130,48 @@ impl Progress {
     pub fn files(&self, done: u64, total: Option<u64>) {
         let template = if total.is_some() { Template::FilesOf } else { Template::Files };
         self.count(template, done, total);
+    }
+
+    /// Files and bytes of a transfer that are over, each as done and in all.
+    pub fn transfer(&self, files: (u64, u64), bytes: (u64, u64)) {
+        let mut shown = self.shown();
+        match self.manner {
+            Manner::Live => {
+                let text = format!("syncing {}/{} files", count(files.0), count(files.1));
+                shown.step.clone_from(&text);
+                let bar = shown.bar(Template::Transfer);
+                bar.set_message(text);
+                bar.set_length(bytes.1);
+                bar.set_position(bytes.0);
+                bar.enable_steady_tick(TICK);
+            }
+            Manner::Plain => {
+                let now = Instant::now();
+                // A transfer that is soon over needs no line.
+                if now.duration_since(*shown.told.get_or_insert(now)) >= PLAIN_INTERVAL {
+                    shown.told = Some(now);
+                    let (done, total) = (size(bytes.0), size(bytes.1));
+                    let (files, files_total) = (count(files.0), count(files.1));
+                    say(&format!("syncing: {files} of {files_total} files, {done} of {total}"));
+                }
+            }
+            Manner::Silent => {}
+        }
+    }
+
+    /// How things are, on a line that stays where it is; nothing off a terminal.
+    pub fn status(&self, text: &str) {
+        if self.manner != Manner::Live {
+            return;
+        }
+        let text = visible(text);
+        let mut shown = self.shown();
+        shown.step.clone_from(&text);
+        let bar = shown.bar(Template::Status);
+        // Nothing turns: a view of what is quiet costs nothing.
+        bar.disable_steady_tick();
+        bar.set_message(text);
+        bar.tick();
     }
 
     /// A line that stays.
@@ -217,8 +275,8 @@ mod tests {
 
     #[test]
     fn every_template_parses() {
-        use Template::{Bytes, BytesOf, Files, FilesOf, Step};
-        for template in [Step, Bytes, BytesOf, Files, FilesOf] {
+        use Template::{Bytes, BytesOf, Files, FilesOf, Status, Step, Transfer};
+        for template in [Step, Bytes, BytesOf, Files, FilesOf, Transfer, Status] {
             assert!(ProgressStyle::with_template(template.text()).is_ok(), "{}", template.text());
         }
     }

@@ -14,3 +14,4 @@ mod spec_kit;
 mod support;
 mod sync;
 mod tidy;
+mod up;

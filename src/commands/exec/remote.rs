@@ -16,11 +16,11 @@ use crate::commands::Context;
 use crate::error::{CliError, ExitCode};
 use crate::session::Spec;
 use crate::session::client::Connection;
-use crate::session::proto::exec_event::Event;
 use crate::session::proto::exec_request::Request;
 use crate::session::proto::session_client::SessionClient;
+use crate::session::proto::session_event::Event;
 use crate::session::proto::{
-    Begin, ControlRequest, ExecEvent, ExecRequest, Exit, Failure, Finished, Input, Output,
+    Begin, ControlRequest, ExecRequest, Exit, Failure, Finished, Input, Output, SessionEvent,
 };
 use crate::ui::progress::Progress;
 use crate::ui::{render, say, visible};
@@ -94,7 +94,7 @@ struct Exec<'a> {
 
 /// What ended the event loop.
 enum Over {
-    Finished(Finished),
+    Finished(Box<Finished>),
     /// The session went away.
     Lost,
     /// The user does not want to wait any longer.
@@ -135,7 +135,7 @@ impl<'a> Exec<'a> {
 
     async fn finish(
         mut self,
-        mut events: Streaming<ExecEvent>,
+        mut events: Streaming<SessionEvent>,
         connection: Connection,
     ) -> Result<u8, CliError> {
         let over = self.follow(&mut events).await?;
@@ -163,7 +163,7 @@ impl<'a> Exec<'a> {
         self.code()
     }
 
-    async fn follow(&mut self, events: &mut Streaming<ExecEvent>) -> Result<Over, CliError> {
+    async fn follow(&mut self, events: &mut Streaming<SessionEvent>) -> Result<Over, CliError> {
         let failed = |error: io::Error| {
             CliError::new(ExitCode::Failed, "cannot handle signals").because(&error)
         };
@@ -193,7 +193,7 @@ impl<'a> Exec<'a> {
                 }
                 event = events.message(), if !full => {
                     match event.map(|event| event.and_then(|e| e.event)) {
-                        Ok(Some(Event::Finished(finished))) => return Ok(Over::Finished(finished)),
+                        Ok(Some(Event::Finished(finished))) => return Ok(Over::Finished(Box::new(finished))),
                         Ok(Some(event)) => self.handle(event),
                         Ok(None) | Err(_) => return Ok(Over::Lost),
                     }
@@ -237,7 +237,7 @@ impl<'a> Exec<'a> {
                 self.progress.clear();
                 say(&visible(&text));
             }
-            Event::Note(_) | Event::Finished(_) => {}
+            Event::Note(_) | Event::Finished(_) | Event::Status(_) | Event::Moved(_) => {}
         }
     }
 

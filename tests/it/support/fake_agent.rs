@@ -212,9 +212,8 @@ impl Agent for FakeAgent {
         let (mut outcomes, mut call) = (vec![outcome(u64::MAX, u64::MAX)], None);
         while let Some(request) = requests.message().await? {
             let call = *call.get_or_insert(request.call);
-            let is_transition = |step: &&proto::Step| {
-                matches!(step.step, Some(proto::step::Step::Transition(_)))
-            };
+            let is_transition =
+                |step: &&proto::Step| matches!(step.step, Some(proto::step::Step::Transition(_)));
             for _ in request.steps.iter().filter(is_transition) {
                 let index = outcomes.len() as u64 / 2;
                 outcomes.extend([outcome(call, index), outcome(call, index)]);

@@ -1,0 +1,240 @@
+//! `skync up`: mirrors the project until Ctrl-C, or in the background.
+
+mod question;
+mod view;
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tonic::Streaming;
+
+use self::question::Question;
+use self::view::View;
+use crate::cli::UpArgs;
+use crate::commands::{Context, find_project, follow};
+use crate::config::DriverConfig;
+use crate::error::{CliError, ExitCode};
+use crate::session::Spec;
+use crate::session::client::Connection;
+use crate::session::proto::session_event::Event;
+use crate::session::proto::{
+    ControlRequest, Finished, ResumeRequest, SessionEvent, State, StatusReply, UpRequest,
+};
+use crate::ui::{print, render, visible};
+
+/// A session that is ending takes nobody; the next one is started as soon as it has gone.
+const TRIES_MAX: u32 = 1500;
+/// Between two of them.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Mirrors; returns when the mirror has ended, or with `-d` once it has begun.
+///
+/// # Errors
+/// What keeps it from beginning, or what went wrong at its end.
+pub async fn run(args: &UpArgs, context: &Context) -> Result<ExitCode, CliError> {
+    let profile = context.select()?.profile;
+    if matches!(profile.driver, DriverConfig::Local) {
+        let message = format!("the profile `{}` runs commands in place", profile.name);
+        return Err(CliError::new(
+            ExitCode::Usage,
+            format!("{message}: there is nothing to mirror"),
+        )
+        .hint("`skync profile list` shows the others, `--profile NAME` uses one"));
+    }
+    let project = find_project(args.root.as_deref(), args.force)?;
+    if let Some(warning) = project.warning()
+        && context.quiet < 2
+    {
+        render::warning(&warning, context.style);
+    }
+    let spec = Spec { id: String::new(), root: project.root, profile };
+    let mut id = vec![0; 16];
+    getrandom::fill(&mut id).expect("the kernel gives random bytes");
+    let request = UpRequest { id, exclude: args.exclude.clone(), hold: args.detach };
+    // From here on Ctrl-C is for us to handle: what was begun is to be ended, not left.
+    let signals = Signals::new()?;
+    for _ in 0..TRIES_MAX {
+        let mut connection = Connection::find_or_start(&context.places, &spec).await?;
+        match connection.client.up(request.clone()).await {
+            Ok(events) => {
+                return Up::new(context, connection, request, signals)
+                    .follow(events.into_inner())
+                    .await;
+            }
+            Err(status) if status.code() == tonic::Code::Unavailable => {
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            }
+            Err(status) => return Err(follow::broken(&status)),
+        }
+    }
+    Err(CliError::new(ExitCode::Failed, "the session of this project is ending and does not end"))
+}
+
+/// What a person or the system sends to end it.
+struct Signals {
+    int: Signal,
+    term: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, CliError> {
+        let on = |kind| {
+            signal(kind).map_err(|error| {
+                CliError::new(ExitCode::Failed, "cannot handle signals").because(&error)
+            })
+        };
+        Ok(Self {
+            int: on(SignalKind::interrupt())?,
+            term: on(SignalKind::terminate())?,
+            hup: on(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.int.recv() => {}
+            _ = self.term.recv() => {}
+            _ = self.hup.recv() => {}
+        }
+    }
+}
+
+struct Up<'a> {
+    context: &'a Context,
+    connection: Connection,
+    request: UpRequest,
+    signals: Signals,
+    view: View<'a>,
+    question: Question,
+    failure: Option<CliError>,
+    /// It has been asked to end.
+    ending: bool,
+}
+
+impl<'a> Up<'a> {
+    fn new(
+        context: &'a Context,
+        connection: Connection,
+        request: UpRequest,
+        signals: Signals,
+    ) -> Self {
+        let (view, question) = (View::new(context), Question::new(context));
+        Self { context, connection, request, signals, view, question, failure: None, ending: false }
+    }
+
+    async fn follow(mut self, mut events: Streaming<SessionEvent>) -> Result<ExitCode, CliError> {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.signals.next() => {
+                    if self.ending {
+                        return Ok(self.leave());
+                    }
+                    self.end().await;
+                }
+                accepted = self.question.answered() => self.accept(accepted).await,
+                event = events.message() => match event.map(|event| event.and_then(|e| e.event)) {
+                    Ok(Some(Event::Finished(finished))) => {
+                        drop(events);
+                        return self.finish(finished).await;
+                    }
+                    Ok(Some(event)) => self.handle(event)?,
+                    Ok(None) | Err(_) => return Err(self.lost()),
+                },
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), CliError> {
+        match event {
+            Event::Progress(progress) => self.view.progress(&progress),
+            Event::Note(text) => self.view.note(&text),
+            Event::Moved(batch) => self.view.moved(&batch),
+            Event::Status(status) => {
+                self.view.status(&status)?;
+                self.ask(&status);
+                Ok(())
+            }
+            Event::Failure(failure) => {
+                self.failure = Some(follow::error_of(failure));
+                Ok(())
+            }
+            Event::Started(_) | Event::Output(_) | Event::Exit(_) | Event::Finished(_) => Ok(()),
+        }
+    }
+
+    /// A person at a terminal is asked about what was halted, once for each halt.
+    fn ask(&mut self, status: &StatusReply) {
+        let halted = status.state() == State::Halted && !self.ending;
+        let asked = self.question.about(halted.then_some(status.why.as_str()));
+        self.view.make_room(asked);
+    }
+
+    async fn accept(&mut self, accepted: bool) {
+        self.view.make_room(false);
+        if !accepted {
+            return;
+        }
+        // What comes of it shows in the state.
+        if let Err(status) = self.connection.client.resume(ResumeRequest { accept: true }).await {
+            let _ = self.view.note(&format!("warning: {}", follow::broken(&status)));
+        }
+    }
+
+    /// The first Ctrl-C: leaves the mirror, which ends it if nobody else needs it.
+    async fn end(&mut self) {
+        self.ending = true;
+        self.view.make_room(false);
+        self.view.ending();
+        let request = ControlRequest { id: self.request.id.clone(), signal: 0, cancel: true };
+        // A session that is gone shows in its events.
+        let _ = self.connection.client.control(request).await;
+    }
+
+    /// The second Ctrl-C: the session ends by itself, and its keeper sees to the rest.
+    fn leave(&mut self) -> ExitCode {
+        let text = "left: the session still brings results home and removes the sandbox by itself; \
+                    `skync status` shows whether it is there";
+        let _ = self.view.note(text);
+        self.view.close();
+        ExitCode::Interrupted
+    }
+
+    async fn finish(self, finished: Finished) -> Result<ExitCode, CliError> {
+        self.view.close();
+        follow::say_kept(&finished, self.context);
+        self.connection.goodbye(&finished.ending).await;
+        if let Some(error) = self.failure {
+            return Err(error);
+        }
+        if self.context.json {
+            let document = json!({
+                "schema_version": 1,
+                "event": "finished",
+                "ok": true,
+                "ended": !finished.ending.is_empty(),
+                "kept": finished.kept,
+                "goes_on": finished.goes_on,
+            });
+            print(&format!("{document}\n"))?;
+        } else if !finished.goes_on.is_empty() {
+            self.context.tell(&visible(&finished.goes_on));
+        } else if !finished.ending.is_empty() {
+            self.context.tell("the mirror has ended and its sandbox is gone");
+        }
+        Ok(if finished.kept.is_empty() { ExitCode::Done } else { ExitCode::Conflict })
+    }
+
+    fn lost(self) -> CliError {
+        self.view.close();
+        self.failure.unwrap_or_else(|| {
+            CliError::new(ExitCode::Failed, "the session ended under the mirror")
+                .hint(
+                    "both sides are as they were last carried over; `skync up` goes on from there",
+                )
+                .hint("its log is `session.log` in the state directory")
+        })
+    }
+}

@@ -1,0 +1,178 @@
+//! The mirror: as long as there is an `up`, whatever changes is carried over; and a link that ends
+//! is mended, with or without an `up`.
+//!
+//! It is one task for the session's whole life, because what it must notice (a link's end under a
+//! sandbox that is kept) does not depend on whether anybody mirrors. It waits without the lock on
+//! the sandbox, and no error ends it. Idle, it waits for a change and nothing else: there is no
+//! timer but after a failure.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::driver::Progress;
+use crate::error::CliError;
+use crate::session::events::progress_to_client;
+use crate::session::lifecycle::Mirror;
+use crate::session::sandbox::{Condition, ProgressShown};
+use crate::session::server::{Duty, Session};
+use crate::session::view::Activity;
+use crate::sync::inbox::Inbox;
+
+/// A full disk is tried again this often: room comes back when a person makes some.
+const FULL_INTERVAL: Duration = Duration::from_secs(5);
+/// What was halted is looked at again no sooner: the root may be back.
+const HALTED_INTERVAL: Duration = Duration::from_secs(5);
+/// The first wait after a failure; each further one is twice as long …
+const BACKOFF_MIN: Duration = Duration::from_secs(1);
+/// … up to this: soon enough for a person who has just started an engine again.
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Mirrors until the session ends.
+pub(super) async fn run(session: Arc<Session>) {
+    let mut duties = session.duty.subscribe();
+    // Failures in a row.
+    let mut failures = 0;
+    loop {
+        let duty = *duties.borrow_and_update();
+        if duty.ending {
+            return;
+        }
+        let done = match (duty.mirror, session.condition().await) {
+            (_, Condition::Whole { inbox, link }) => {
+                let due = due(&session, duty, &inbox, failures);
+                tokio::select! {
+                    biased;
+                    _ = duties.changed() => continue,
+                    () = link.closed() => Ok(()),
+                    due = due => carry(&session, due).await,
+                }
+            }
+            (Mirror::Off, Condition::Broken) if duty.kept => {
+                match after(&mut duties, failures).await {
+                    true => session.bring_home().await.map(|ended| {
+                        if ended {
+                            session.end();
+                        }
+                    }),
+                    false => continue,
+                }
+            }
+            (Mirror::On, Condition::Broken | Condition::Missing) => {
+                match after(&mut duties, failures).await {
+                    true => make(&session).await,
+                    false => continue,
+                }
+            }
+            (Mirror::Paused, Condition::Broken) => match after(&mut duties, failures).await {
+                true => session.mend_only().await,
+                false => continue,
+            },
+            (Mirror::Off | Mirror::Paused, Condition::Broken | Condition::Missing) => {
+                if duties.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+        };
+        failures = match &done {
+            Ok(()) => 0,
+            Err(error) => {
+                tracing::warn!(%error, failures, "the mirror will try again");
+                failures + 1
+            }
+        };
+    }
+}
+
+/// What is to be done, once it is time.
+enum Due {
+    /// This was seen to change at that time.
+    Change(Instant),
+    /// It failed before: what was seen then may be lost.
+    Again,
+}
+
+/// Returns when there is something to carry over, and it is time to; perhaps never.
+async fn due(session: &Session, duty: Duty, inbox: &Inbox, failures: u32) -> Due {
+    if duty.mirror != Mirror::On {
+        return std::future::pending().await;
+    }
+    let activity = session.view.borrow().activity().clone();
+    match activity {
+        Activity::Full(_) => {
+            tokio::time::sleep(FULL_INTERVAL).await;
+            return Due::Again;
+        }
+        // Each look is at everything, so that the halt also ends when its reason has.
+        Activity::Halted(_) => {
+            tokio::time::sleep(HALTED_INTERVAL).await;
+            inbox.changed().await;
+            return Due::Again;
+        }
+        Activity::Starting
+        | Activity::Settled
+        | Activity::Failed(_)
+        | Activity::Reconnecting(_) => {}
+    }
+    if failures > 0 {
+        tokio::time::sleep(backoff(failures)).await;
+        return Due::Again;
+    }
+    inbox.changed().await;
+    Due::Change(Instant::now())
+}
+
+async fn carry(session: &Session, due: Due) -> Result<(), CliError> {
+    match due {
+        Due::Change(seen) => session.step(seen).await.map(|_| ()),
+        Due::Again => session.again().await,
+    }
+}
+
+/// Makes a sandbox, or mends the one there is, and synchronises it.
+async fn make(session: &Session) -> Result<(), CliError> {
+    let progress = |progress: Progress| {
+        let progress = progress_to_client(progress);
+        session.show(|view| view.progress(Some(progress)));
+    };
+    let shown = ProgressShown(session);
+    let made = session.ensure_live(&[], &progress).await;
+    drop(shown);
+    if let Err(error) = made {
+        // Whoever looks should know that it is tried, and what is in the way.
+        session.show(|view| view.act(Activity::Reconnecting(error.to_string())));
+        return Err(error);
+    }
+    session.again().await
+}
+
+/// Waits as long as so many failures ask for; false if the duty changed meanwhile.
+async fn after(duties: &mut watch::Receiver<Duty>, failures: u32) -> bool {
+    if failures == 0 {
+        return true;
+    }
+    tokio::select! {
+        _ = duties.changed() => false,
+        () = tokio::time::sleep(backoff(failures)) => true,
+    }
+}
+
+/// How long to wait after so many failures in a row, at least one.
+fn backoff(failures: u32) -> Duration {
+    let doubled = BACKOFF_MIN.saturating_mul(1 << (failures.clamp(1, 16) - 1));
+    doubled.min(BACKOFF_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_half_a_minute() {
+        let seconds: Vec<u64> = (1..9).map(|failures| backoff(failures).as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 30, 30, 30]);
+        assert_eq!(backoff(u32::MAX), BACKOFF_MAX);
+    }
+}

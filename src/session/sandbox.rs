@@ -1,0 +1,472 @@
+//! What a session does with its sandbox: makes it, synchronises it, mends its link, removes it.
+//!
+//! A link that has ended is dialled again as long as the agent may be there; nothing is removed
+//! because it does not answer. A sandbox that is gone is made anew, and its replica with it: the
+//! ancestor is empty then (I9), so nothing of the host is taken for deleted.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::spawn_blocking;
+
+use crate::driver::{Progress, Sandbox, SandboxState};
+use crate::error::{CliError, ExitCode};
+use crate::link::Link;
+use crate::session::events::{Events, notes_of, with_progress};
+use crate::session::key;
+use crate::session::lifecycle::{Lifecycle, Mirror};
+use crate::session::live::{HostTask, Live, Maker, state_directory, sync_error};
+use crate::session::proto::session_event::Event;
+use crate::session::server::{News, Session, now_ms};
+use crate::session::view::Activity;
+use crate::sync::engine::SyncError;
+use crate::sync::host::Host;
+use crate::sync::inbox::Inbox;
+use crate::sync::manifest::{Manifest, Owner};
+use crate::sync::report::Report;
+
+/// The sandbox of a session, and what makes it.
+pub(super) struct State {
+    pub(super) maker: Maker,
+    live: Option<Live>,
+    /// One that has stopped and still holds its files.
+    stopped: Option<Sandbox>,
+    /// A command may have run in the sandbox: it may hold something that the host has not.
+    has_run: bool,
+    /// A sandbox was being made when whoever wanted it gave up: there may be one.
+    is_making: bool,
+}
+
+impl State {
+    pub(super) fn new(maker: Maker) -> Self {
+        Self { maker, live: None, stopped: None, has_run: false, is_making: false }
+    }
+}
+
+/// The end of a link shows within this after a call over it has failed.
+const LINK_END_SHOWS: Duration = Duration::from_millis(50);
+
+/// Begins why a link is not open yet.
+const UNREACHED: &str = "trying to reach it again: ";
+
+/// How a session's sandbox is, for the mirror.
+pub(super) enum Condition {
+    /// There is none.
+    Missing,
+    /// Its link has ended, or it has stopped.
+    Broken,
+    /// It can be synchronised.
+    Whole {
+        /// Where changes show.
+        inbox: Arc<Inbox>,
+        /// Its end is to be noticed.
+        link: Box<Link>,
+    },
+}
+
+/// How to synchronise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    /// What is known to have changed.
+    Step,
+    /// Everything that was done before.
+    Whole,
+    /// The same, and what was halted may be carried out.
+    Accepted,
+}
+
+impl Session {
+    /// Makes the sandbox if there is none, while the project is being read; mends the one there is.
+    ///
+    /// # Errors
+    /// What keeps it from being made; nothing is left behind.
+    pub(super) async fn ensure_live(
+        &self,
+        exclude: &[String],
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<(), CliError> {
+        let mut state = self.state.lock().await;
+        self.mend(&mut state).await?;
+        let patterns = self.patterns(exclude);
+        match &mut state.live {
+            Some(live) => live.set_command_line(patterns),
+            None => self.make(&mut state, patterns, progress).await?,
+        }
+        Ok(())
+    }
+
+    async fn make(
+        &self,
+        state: &mut State,
+        patterns: Vec<String>,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<(), CliError> {
+        let host = self.read_host(patterns.clone());
+        let revive = state.stopped.is_some();
+        state.is_making = true;
+        let made = state.maker.make(host, patterns, revive, progress).await;
+        state.is_making = false;
+        let live = made?;
+        state.stopped = None;
+        state.has_run = revive;
+        self.show(|view| view.linked(Some(&live.sandbox.name), true, now_ms()));
+        state.live = Some(live);
+        Ok(())
+    }
+
+    /// The patterns of the command lines that hold for one synchronisation.
+    fn patterns(&self, exclude: &[String]) -> Vec<String> {
+        let mut patterns = self.mirror_exclude().clone();
+        patterns.extend(exclude.iter().cloned());
+        patterns
+    }
+
+    /// A command with patterns of its own is through.
+    pub(super) async fn restore_patterns(&self) {
+        let patterns = self.patterns(&[]);
+        if let Some(live) = &mut self.state.lock().await.live {
+            live.set_command_line(patterns);
+        }
+    }
+
+    fn read_host(&self, patterns: Vec<String>) -> HostTask {
+        let profile = &self.spec.profile;
+        let settings = Maker::settings(&self.spec, PathBuf::new(), false);
+        let (root, name) = (self.spec.root.clone(), profile.name.clone());
+        let directory = state_directory(&self.places, &key(&root, &name));
+        spawn_blocking(move || -> Result<Host, SyncError> {
+            let owner = Owner { root: root.clone(), profile: name };
+            let manifest = Manifest::open(&directory.join("manifest.db"), owner)?;
+            let mut host = Host::open(&root, &directory.join("staging"), manifest)?;
+            host.warm_up(&settings, &patterns)?;
+            Ok(host)
+        })
+    }
+
+    /// Looks how the sandbox is; waits for what is being done with it.
+    pub(super) async fn condition(&self) -> Condition {
+        let mut state = self.state.lock().await;
+        let stopped = state.stopped.is_some();
+        match &mut state.live {
+            None if stopped => Condition::Broken,
+            None => Condition::Missing,
+            Some(live) => {
+                let link = Box::new(live.link());
+                match live.engine().map(|engine| engine.inbox()) {
+                    Some(inbox) if link.is_open() => Condition::Whole { inbox, link },
+                    _ => Condition::Broken,
+                }
+            }
+        }
+    }
+
+    /// True if there is a sandbox that can be reached.
+    pub(super) async fn is_live(&self) -> bool {
+        self.state.lock().await.live.as_ref().is_some_and(Live::is_whole)
+    }
+
+    /// True if a person wants nothing to move.
+    pub(super) fn is_paused(&self) -> bool {
+        self.life(|life| life.mirror()) == Mirror::Paused
+    }
+
+    /// Makes both sides the same, and remembers what that leaves in the sandbox alone. With
+    /// `accept`, what was halted may be carried out.
+    ///
+    /// # Errors
+    /// If a side as a whole cannot be read or written.
+    pub(super) async fn synchronise(
+        &self,
+        events: Option<&Events>,
+        accept: bool,
+    ) -> Result<(Report, Link, Sandbox), CliError> {
+        let mut state = self.state.lock().await;
+        let how = if accept { How::Accepted } else { How::Whole };
+        let report = self.carry(&mut state, how, Instant::now(), events).await?;
+        let live = state.live.as_ref().ok_or_else(no_sandbox)?;
+        Ok((report, live.link(), live.sandbox.clone()))
+    }
+
+    /// Carries over what was seen to have changed at `seen`.
+    ///
+    /// # Errors
+    /// If a side as a whole cannot be read or written.
+    pub(super) async fn step(&self, seen: Instant) -> Result<Report, CliError> {
+        let mut state = self.state.lock().await;
+        // It may have been paused, or have come to its end, before it was this one's turn.
+        if self.life(|life| life.mirror() != Mirror::On || life.is_ending()) {
+            return Ok(Report::default());
+        }
+        self.carry(&mut state, How::Step, seen, None).await
+    }
+
+    /// Looks at everything, after a failure in which changes may have been missed.
+    ///
+    /// # Errors
+    /// If a side as a whole cannot be read or written.
+    pub(super) async fn again(&self) -> Result<(), CliError> {
+        let mut state = self.state.lock().await;
+        if self.life(|life| life.mirror() != Mirror::On || life.is_ending()) {
+            return Ok(());
+        }
+        self.carry(&mut state, How::Whole, Instant::now(), None).await.map(|_| ())
+    }
+
+    async fn carry(
+        &self,
+        state: &mut State,
+        how: How,
+        seen: Instant,
+        events: Option<&Events>,
+    ) -> Result<Report, CliError> {
+        let has_run = state.has_run;
+        let live = state.live.as_mut().ok_or_else(no_sandbox)?;
+        let counters = live.counters();
+        let _shown = ProgressShown(self);
+        let engine = live.engine().ok_or_else(no_sandbox)?;
+        let tell = |progress: crate::session::proto::Progress| {
+            self.show(|view| view.progress(Some(progress.clone())));
+            if let Some(events) = events {
+                events.offer(Event::Progress(progress));
+            }
+        };
+        let work = async {
+            match how {
+                How::Step => engine.step().await,
+                How::Whole => engine.synchronise().await,
+                How::Accepted => {
+                    engine.accept();
+                    engine.synchronise().await
+                }
+            }
+        };
+        let result = with_progress(&counters, tell, work).await;
+        let overview = engine.overview();
+        let halted = overview.halted.as_ref().map(ToString::to_string);
+        let link = live.link();
+        state.has_run = true;
+        let report = match result.map_err(sync_error) {
+            Ok(report) => report,
+            Err(error) => {
+                // Before a command has run, all that is in the sandbox is on the host.
+                let unsynced = has_run.then(|| error.to_string());
+                self.life(|life| life.synchronised(unsynced));
+                // A call over a link that breaks fails a moment before the end of the link shows.
+                let broken = tokio::time::timeout(LINK_END_SHOWS, link.closed()).await.is_ok();
+                let activity = match halted {
+                    Some(why) => Activity::Halted(why),
+                    None if broken => Activity::Reconnecting(broke(&live.sandbox)),
+                    None => Activity::Failed(error.to_string()),
+                };
+                self.show(|view| view.act(activity));
+                return Err(error);
+            }
+        };
+        // A step need not look at what was in conflict or in the way before.
+        let whole = Report { conflicts: overview.conflicts.clone(), ..report.clone() };
+        match whole.unsynced() {
+            None if how == How::Step && !overview.problems.is_empty() => {}
+            unsynced => self.life(|life| life.synchronised(unsynced)),
+        }
+        let moved = self.show(|view| {
+            view.progress(None);
+            view.synchronised(&report, &overview, seen.elapsed(), now_ms())
+        });
+        // Nobody need listen.
+        if let Some(moved) = moved {
+            let _ = self.news.send(News::Moved(Arc::new(moved)));
+        }
+        if how == How::Step {
+            notes_of(&report).into_iter().for_each(|note| self.tell(note));
+        }
+        Ok(report)
+    }
+
+    /// Tells every `up` a line.
+    pub(super) fn tell(&self, note: String) {
+        tracing::info!(note);
+        let _ = self.news.send(News::Note(note));
+    }
+
+    /// Mends the sandbox's link if it has ended, without making another sandbox: one that is gone
+    /// is given up.
+    ///
+    /// # Errors
+    /// If it may be there and does not answer.
+    pub(super) async fn mend_only(&self) -> Result<(), CliError> {
+        self.mend(&mut *self.state.lock().await).await
+    }
+
+    /// The sandbox stayed although nobody used it, and its link ended: brings home what is in it,
+    /// and ends the session once nothing keeps it any more. True if it has ended.
+    ///
+    /// # Errors
+    /// If it may be there and does not answer, or cannot be brought home.
+    pub(super) async fn bring_home(&self) -> Result<bool, CliError> {
+        let mut state = self.state.lock().await;
+        self.mend(&mut state).await?;
+        if state.stopped.is_some() {
+            self.make(&mut state, self.patterns(&[]), &|_| {}).await?;
+        }
+        if state.live.is_some() {
+            self.carry(&mut state, How::Whole, Instant::now(), None).await?;
+        }
+        drop(state);
+        let unused = |life: &mut Lifecycle| {
+            let unused = life.users() == 0 && !life.is_held();
+            unused && life.end() == crate::session::lifecycle::Next::End
+        };
+        if !self.life(unused) {
+            return Ok(false);
+        }
+        self.tear_down().await?;
+        Ok(true)
+    }
+
+    async fn mend(&self, state: &mut State) -> Result<(), CliError> {
+        let State { maker, live: Some(live), has_run, .. } = state else { return Ok(()) };
+        if live.is_whole() {
+            return Ok(());
+        }
+        let sandbox = live.sandbox.clone();
+        let broke = broke(&sandbox);
+        if *has_run {
+            self.life(|life| life.synchronised(Some(broke.clone())));
+        }
+        let is_known = self.show(|view| {
+            view.linked(Some(&sandbox.name), false, now_ms());
+            let is_known = view.reply.why.starts_with(UNREACHED);
+            if !is_known {
+                view.act(Activity::Reconnecting(broke.clone()));
+            }
+            is_known
+        });
+        let patterns = self.patterns(&[]);
+        let host = || self.read_host(patterns.clone());
+        let Err(error) = maker.redial(live, host, patterns.clone()).await else {
+            self.show(|view| {
+                view.linked(Some(&sandbox.name), true, now_ms());
+                view.act(Activity::Settled);
+            });
+            self.tell(format!("{broke}, and is open again"));
+            return Ok(());
+        };
+        if live.link().is_open() {
+            return Err(error);
+        }
+        let found = maker.autopsy(&sandbox).await;
+        match found.state {
+            Some(SandboxState::Gone) => self.lose(state, &sandbox, false, found.words).await,
+            Some(SandboxState::Stopped { .. }) => {
+                self.lose(state, &sandbox, true, found.words).await
+            }
+            Some(SandboxState::Running) | None => {
+                let why = format!("{UNREACHED}{}", found.words);
+                if !is_known {
+                    self.tell(why.clone());
+                }
+                self.show(|view| view.act(Activity::Reconnecting(why)));
+                Err(CliError::new(ExitCode::Unreachable, found.words)
+                    .because(&error)
+                    .hint("`skync down --discard` gives it up"))
+            }
+        }
+    }
+
+    /// The sandbox does not run any more.
+    async fn lose(
+        &self,
+        state: &mut State,
+        sandbox: &Sandbox,
+        is_there: bool,
+        words: String,
+    ) -> Result<(), CliError> {
+        let revives = is_there && state.maker.revives();
+        let next = match (self.life(|life| life.mirror()), revives) {
+            (Mirror::On, false) => "; making a new one",
+            (Mirror::On, true) => "; starting it again",
+            (Mirror::Off | Mirror::Paused, _) => "",
+        };
+        let told = format!("{words}{next}");
+        self.show(|view| view.act(Activity::Reconnecting(told.clone())));
+        self.tell(told);
+        if !revives {
+            return self.bury(state, sandbox).await;
+        }
+        // What only it has must not go with its agent.
+        state.live = None;
+        state.stopped = Some(sandbox.clone());
+        let unsynced = state.has_run.then_some(words);
+        self.life(|life| life.synchronised(unsynced));
+        Ok(())
+    }
+
+    /// The link to a sandbox has ended by itself under a command: finds out why, and removes what
+    /// is left of it, unless a mirror mends it.
+    pub(super) async fn sandbox_lost(&self, sandbox: &Sandbox) -> String {
+        let mut state = self.state.lock().await;
+        let mirrored = self.life(|life| life.mirror()) != Mirror::Off;
+        if mirrored
+            && let Some(live) = state.live.as_ref().filter(|live| live.sandbox.id == sandbox.id)
+        {
+            let link = live.link();
+            if tokio::time::timeout(LINK_END_SHOWS, link.closed()).await.is_err() {
+                return format!("{}, and is open again", broke(sandbox));
+            }
+        }
+        let why = state.maker.autopsy(sandbox).await.words;
+        if !mirrored && let Err(error) = self.bury(&mut state, sandbox).await {
+            tracing::warn!(%error, "what is left of a sandbox could not be removed");
+        }
+        why
+    }
+
+    async fn bury(&self, state: &mut State, sandbox: &Sandbox) -> Result<(), CliError> {
+        if state.live.as_ref().is_some_and(|live| live.sandbox.id == sandbox.id) {
+            state.live = None;
+            self.life(Lifecycle::sandbox_gone);
+            self.show(|view| view.linked(None, false, now_ms()));
+        }
+        state.maker.remove(sandbox).await
+    }
+
+    /// Removes the sandbox at the session's end.
+    ///
+    /// # Errors
+    /// If it is still there.
+    pub(super) async fn remove_sandbox(&self, state: &mut State) -> Result<(), CliError> {
+        if state.is_making {
+            state.maker.remove_all().await?;
+        }
+        if let Some(stopped) = state.stopped.take() {
+            state.maker.remove(&stopped).await?;
+        }
+        let Some(live) = state.live.take() else { return Ok(()) };
+        let sandbox = live.sandbox.clone();
+        let closed = live.close().await;
+        state.maker.remove(&sandbox).await?;
+        if let Err(error) = closed {
+            // Only a cache and the ancestor of a sandbox that is gone.
+            tracing::warn!(%error, "the last record could not be written");
+        }
+        Ok(())
+    }
+}
+
+fn broke(sandbox: &Sandbox) -> String {
+    format!("the link to the sandbox `{}` broke", sandbox.name)
+}
+
+fn no_sandbox() -> CliError {
+    CliError::new(ExitCode::NotFound, "there is no sandbox")
+}
+
+/// Takes progress away from what clients are shown, also if what made it is given up.
+pub(super) struct ProgressShown<'a>(pub(super) &'a Session);
+
+impl Drop for ProgressShown<'_> {
+    fn drop(&mut self) {
+        self.0.show(|view| view.progress(None));
+    }
+}

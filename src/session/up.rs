@@ -1,0 +1,281 @@
+//! One `skync up`, in the session: the first synchronisation, then what happens, until its client
+//! leaves or dies. And the calls that drive a mirror: flush, resume, down.
+//!
+//! Each runs as a task of its own, so that a client that dies takes nothing with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
+
+use crate::driver::Progress;
+use crate::error::{CliError, ExitCode};
+use crate::session::events::{
+    Events, failure, notes_of, progress_to_client, summary, tell_lines, tell_of,
+};
+use crate::session::exec::{Wish, given_up, interrupted};
+use crate::session::lifecycle::{Lifecycle, Mirror, User};
+use crate::session::proto::session_event::Event;
+use crate::session::proto::{Finished, SyncSummary, UpRequest};
+use crate::session::sandbox::ProgressShown;
+use crate::session::server::{News, Session};
+use crate::session::view::Activity;
+
+/// Between two states that a client is shown.
+pub(super) const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Runs one `Up` from its request to its last event.
+pub(super) async fn run(
+    session: Arc<Session>,
+    request: UpRequest,
+    wishes: watch::Receiver<Wish>,
+    events: Events,
+) {
+    let news = session.news.subscribe();
+    let begun = tokio::select! {
+        begun = begin(&session, &request, &events) => begun,
+        // Dropped in between it leaves nothing half done: what is there goes with the last user.
+        () = given_up(wishes.clone()) => Err(interrupted("the mirror had started")),
+        () = events.gone() => Err(interrupted("the mirror had started")),
+    };
+    let mut sync = None;
+    match begun {
+        Ok(first) => {
+            sync = first;
+            if !request.hold {
+                tokio::select! {
+                    () = follow(&session, &events, news) => {}
+                    () = given_up(wishes) => {}
+                    () = events.gone() => {}
+                }
+                sync = bring_home(&session, &events).await.or(sync);
+            }
+        }
+        Err(error) => {
+            events.send(failure(error)).await;
+        }
+    }
+    session.forget_wish(&request.id);
+    leave(&session, User::Up, sync, &events).await;
+}
+
+/// Brings the sandbox up if there is none, synchronises, and lets the mirror begin.
+async fn begin(
+    session: &Session,
+    request: &UpRequest,
+    events: &Events,
+) -> Result<Option<SyncSummary>, CliError> {
+    session.mirror_exclude().extend(request.exclude.iter().cloned());
+    if session.is_paused() {
+        if request.hold {
+            session.life(Lifecycle::hold);
+        }
+        events.note("the mirror is paused: `skync resume` goes on".to_owned()).await;
+        return Ok(None);
+    }
+    let tell = |progress: Progress| {
+        let progress = progress_to_client(progress);
+        session.show(|view| view.progress(Some(progress.clone())));
+        events.offer(Event::Progress(progress));
+    };
+    let shown = ProgressShown(session);
+    session.ensure_live(&[], &tell).await?;
+    drop(shown);
+    let synchronised = session.synchronise(Some(events), false).await;
+    let halted = matches!(session.view.borrow().activity(), Activity::Halted(_));
+    if synchronised.is_ok() || halted {
+        // What is halted waits for a person's word, with the mirror there to take it.
+        session.life(|life| {
+            if request.hold {
+                life.hold();
+            }
+            life.begin_mirror();
+        });
+    }
+    match synchronised {
+        Ok((report, ..)) => {
+            if request.hold {
+                tell_of(&report, events).await;
+            } else {
+                // Conflicts and problems are in the state that it follows.
+                tell_lines(notes_of(&report), events).await;
+            }
+            Ok(Some(summary(&report)))
+        }
+        Err(_) if halted && !request.hold => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tells what happens, until the client is gone or the session has ended.
+async fn follow(session: &Session, events: &Events, mut news: broadcast::Receiver<News>) {
+    let mut views = session.view.subscribe();
+    views.mark_changed();
+    loop {
+        let event = tokio::select! {
+            // News first: it came before the state that it led to.
+            biased;
+            told = news.recv() => match told {
+                Ok(News::Moved(batch)) => Event::Moved((*batch).clone()),
+                Ok(News::Note(text)) => Event::Note(text),
+                Err(RecvError::Lagged(missed)) => {
+                    Event::Note(format!("… {missed} lines were left out"))
+                }
+                Err(RecvError::Closed) => return,
+            },
+            changed = views.changed() => match changed {
+                Ok(()) => Event::Status(views.borrow_and_update().reply.clone()),
+                Err(_) => return,
+            },
+        };
+        let is_status = matches!(event, Event::Status(_));
+        if !events.send(event).await {
+            return;
+        }
+        if is_status {
+            // Only so often; news waits with it, so that the two stay in order.
+            tokio::time::sleep(STATUS_INTERVAL).await;
+        }
+    }
+}
+
+/// What the sandbox holds comes home before its last user leaves. With others it need not, and
+/// must not while they want nothing to move.
+async fn bring_home(session: &Session, events: &Events) -> Option<SyncSummary> {
+    let (alone, paused) = session
+        .life(|life| (life.users() == 1 && !life.is_held(), life.mirror() == Mirror::Paused));
+    if (paused && !alone) || !session.is_live().await {
+        return None;
+    }
+    match session.synchronise(Some(events), false).await {
+        Ok((report, ..)) => {
+            tell_lines(notes_of(&report), events).await;
+            Some(summary(&report))
+        }
+        Err(error) => {
+            events.note(format!("warning: {error}")).await;
+            None
+        }
+    }
+}
+
+/// Leaves the session, tells its client how, and ends the session if it was the last.
+async fn leave(session: &Session, user: User, sync: Option<SyncSummary>, events: &Events) {
+    let (left, gone) = session.leave(user).await;
+    if let Err(error) = gone {
+        events.note(format!("warning: {error}")).await;
+    }
+    let ends = !left.ending.is_empty();
+    let finished = Finished {
+        sync,
+        ending: left.ending,
+        kept: left.kept.unwrap_or_default(),
+        timings: None,
+        goes_on: left.goes_on,
+    };
+    events.send(Event::Finished(finished)).await;
+    if ends {
+        events.read_to_the_end().await;
+        session.end();
+    }
+}
+
+/// Why a `Flush` or `Resume` is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// A person waits for what was done before.
+    Flush,
+    /// A pause ends.
+    Resume,
+    /// What was halted is allowed.
+    Accept,
+}
+
+/// Runs one `Flush` or `Resume`: makes both sides the same and tells what that did.
+pub(super) async fn flush(session: Arc<Session>, why: Why, events: Events) {
+    let mut sync = None;
+    match flushed(&session, why, &events).await {
+        Ok(done) => sync = Some(done),
+        Err(error) => {
+            events.send(failure(error)).await;
+        }
+    }
+    leave(&session, User::Command, sync, &events).await;
+}
+
+async fn flushed(session: &Session, why: Why, events: &Events) -> Result<SyncSummary, CliError> {
+    let (was_paused, mirror) = session.life(|life| {
+        let was_paused = why != Why::Flush && life.resume();
+        (was_paused, life.mirror())
+    });
+    match (why, mirror) {
+        (_, Mirror::Paused) => {
+            return Err(CliError::new(ExitCode::Conflict, "the mirror is paused")
+                .hint("`skync resume` goes on"));
+        }
+        (Why::Resume, Mirror::Off) => {
+            return Err(CliError::new(
+                ExitCode::NotFound,
+                "nothing is mirrored, so nothing is paused",
+            )
+            .hint("`skync up` mirrors the project"));
+        }
+        (Why::Resume, Mirror::On) if !was_paused => {
+            events.note("the mirror is not paused".to_owned()).await;
+        }
+        (Why::Accept, _) if !matches!(session.view.borrow().activity(), Activity::Halted(_)) => {
+            events.note("nothing is halted".to_owned()).await;
+        }
+        _ => {}
+    }
+    if mirror == Mirror::On {
+        // What is missing or broken is made or mended now, and not when the mirror gets to it.
+        let tell = |progress| events.offer(Event::Progress(progress_to_client(progress)));
+        session.ensure_live(&[], &tell).await?;
+    }
+    let (report, ..) = session.synchronise(Some(events), why == Why::Accept).await?;
+    tell_of(&report, events).await;
+    match report.no_space {
+        [false, false] => Ok(summary(&report)),
+        [host, _] => {
+            let side = if host { "host" } else { "sandbox" };
+            let open = crate::sync::report::changes(report.open[usize::from(!host)]);
+            let message = format!("the {side}'s disk is full: no room for {open}");
+            Err(CliError::new(ExitCode::Exhausted, message)
+                .hint("make room, or exclude what is not needed there (`.skyncignore`)"))
+        }
+    }
+}
+
+/// Runs one `Down`: brings home what it can, then ends the session unless that would lose
+/// something.
+pub(super) async fn down(session: Arc<Session>, discard: bool, events: Events) {
+    if !discard
+        && session.life(|life| life.users()) == 0
+        && session.is_live().await
+        && let Err(error) = session.synchronise(Some(&events), false).await
+    {
+        tracing::warn!(%error, "the last synchronisation failed");
+    }
+    if let Err((why, used)) =
+        session.life(|life| life.down(discard).map_err(|why| (why, life.users() > 0)))
+    {
+        let hint = match used {
+            true => "end what runs first (Ctrl-C in its terminal)",
+            false => "`skync down --discard` gives up what is only in the sandbox",
+        };
+        let error = CliError::new(ExitCode::Conflict, format!("the session stays: {why}"));
+        events.send(failure(error.hint(hint))).await;
+        return;
+    }
+    match session.tear_down().await {
+        Ok(()) => {
+            let ending = Session::processes();
+            events.send(Event::Finished(Finished { ending, ..Finished::default() })).await
+        }
+        Err(error) => events.send(failure(error)).await,
+    };
+    events.read_to_the_end().await;
+    session.end();
+}
