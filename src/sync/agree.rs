@@ -64,7 +64,14 @@ fn find(
     for (name, dirty) in names(ancestor, host, sandbox, dirty, is_switched) {
         let entries = [ancestor, Some(host), Some(sandbox)]
             .map(|directory| directory.and_then(|directory| directory.child(name.as_bytes())));
-        let is_directory = entries.iter().flatten().any(|entry| entry.as_directory().is_some());
+        // What the ancestor has decides only where no side has anything: a file that took the place
+        // of a directory is not excluded with it.
+        let sides = entries[1..].iter().flatten().count();
+        let is_directory = |entry: &&Entry| entry.as_directory().is_some();
+        let is_directory = match sides {
+            0 => entries[0].as_ref().is_some_and(is_directory),
+            _ => entries[1..].iter().flatten().any(is_directory),
+        };
         let below = path.join(name);
         if is_switched && rules.is_excluded_in(&here, below.as_bytes(), is_directory) {
             excluded.push(below);

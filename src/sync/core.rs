@@ -231,8 +231,12 @@ impl Core {
             *changes = kept;
             plan.problems.extend(problems);
         }
-        let steps =
-            [&plan.host, &plan.sandbox].map(|changes| Arc::new(creations_first(flatten(changes))));
+        let steps = [Side::Host, Side::Sandbox].map(|side| {
+            let steps = flatten(plan.changes(side));
+            // Where `a` is `A`, a new name must not meet the old one: it would be taken for made
+            // already, and be removed with the old one.
+            Arc::new(if view.case_insensitive[at(side)] { steps } else { creations_first(steps) })
+        });
         let dirty = std::mem::take(&mut self.dirty);
         self.note_open(&plan, &steps, &dirty);
         Ok(Some(Batch { plan, steps, dirty }))

@@ -122,6 +122,7 @@ mutations! {
     lost_outcomes_taken_for_done_are_noticed: LostOutcomesAreApplied;
     lost_events_without_a_rescan_are_noticed: NoRescan;
     rules_that_know_more_than_the_view_are_noticed: RulesAskTheDisk;
+    a_name_taken_for_its_twin_is_noticed: TwinIsTheSame;
 }
 
 #[test]

@@ -163,6 +163,9 @@ impl Place<'_> {
             None if step.new.is_none() && self.is_missing(&parent) => return Ok(Status::Applied),
             None => return failed("the directory where it belongs is not there", false),
         }
+        if self.mutation != Some(Mutation::TwinIsTheSame) && self.disk.has_twin_of(path) {
+            return Ok(Status::Stale);
+        }
         let there = self.disk.get(path).cloned();
         let is = |entry: Option<&Entry>| match (&there, entry) {
             (None, None) => true,

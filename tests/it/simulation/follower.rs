@@ -112,7 +112,11 @@ impl Follower {
             reading.overlapped |= related(&reading.path, path);
         }
         if !self.view.put_shallow(path, new) {
-            self.dirty.insert(path.clone());
+            // The view does not know the directory. It must before anybody hears of the outcome:
+            // what was made and is not in the view looks deleted.
+            let above = self.highest(disk, path);
+            let is_excluded = self.is_excluded(disk, &above);
+            self.view.put(&above, disk.look(&above).filter(|_| !is_excluded));
         }
         self.tell(disk, path, false)
     }
@@ -151,7 +155,7 @@ impl Follower {
         };
         self.dirty.remove(&dirty);
         let path = self.highest(disk, &dirty);
-        let names = disk.get(&path).and_then(Node::children).filter(|_| !disk.denies(&path));
+        let names = disk.exact(&path).and_then(Node::children).filter(|_| !disk.denies(&path));
         let is_excluded = self.is_excluded(disk, &path);
         let found = match names.filter(|_| !is_excluded) {
             None => Found::All(disk.look(&path).filter(|_| !is_excluded)),
@@ -174,10 +178,10 @@ impl Follower {
     /// name that the view does not have yet must not take others out of it.
     fn is_excluded(&self, disk: &Disk, path: &SyncPath) -> bool {
         let Some((parent, name)) = path.split() else { return false };
-        let is_directory = disk.get(path).is_some_and(|node| node.children().is_some());
+        let is_directory = disk.exact(path).is_some_and(|node| node.children().is_some());
         let view = self.view.find(&parent).and_then(Entry::as_directory);
         let cargo = match self.asks_the_disk {
-            true => disk.get(&parent).and_then(Node::children).is_some_and(has_cargo),
+            true => disk.exact(&parent).and_then(Node::children).is_some_and(has_cargo),
             false => view.is_some_and(|view| view.child(b"Cargo.toml").is_some()),
         };
         is_excluded(name.as_bytes(), is_directory, disk.conditional && cargo)
@@ -189,7 +193,7 @@ impl Follower {
         let mut at = SyncPath::root();
         for name in path.names() {
             let known = self.view.find(&at).is_some_and(|entry| entry.as_directory().is_some());
-            let there = disk.get(&at).is_some_and(|node| node.children().is_some());
+            let there = disk.exact(&at).is_some_and(|node| node.children().is_some());
             if !known || !there || disk.denies(&at) {
                 break;
             }
@@ -234,7 +238,7 @@ impl Follower {
 
     fn judge(&mut self, disk: &Disk, at: &SyncPath) {
         let Some(Entry::Directory(known)) = self.view.find(at) else { return };
-        let Some(there) = disk.get(at).and_then(Node::children) else { return };
+        let Some(there) = disk.exact(at).and_then(Node::children) else { return };
         let excluded = there.iter().any(|(name, child)| disk.excludes(there, name, child));
         let tracked = known.children.to_vec();
         let all = tracked.len() + usize::from(excluded);

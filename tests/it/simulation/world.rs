@@ -43,6 +43,8 @@ pub enum Mutation {
     NoRescan,
     /// A changed path is judged by names beside it that the view does not have yet.
     RulesAskTheDisk,
+    /// On a disk that does not tell cases apart, `A` is taken for `a`.
+    TwinIsTheSame,
 }
 
 /// One side.
