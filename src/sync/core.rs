@@ -24,6 +24,9 @@ use super::reconcile::reconcile_within;
 use super::safety::{self, Halt};
 use crate::config::SyncMode;
 
+#[cfg(test)]
+mod tests;
+
 /// How often a step may be overtaken in a row before it has to wait.
 const STALE_AT_ONCE_MAX: u32 = 3;
 /// The first wait; each next one is twice as long.

@@ -138,9 +138,8 @@ impl Place<'_> {
         {
             return true;
         }
-        let is_it = |node: &Node| {
-            node.shallow().as_file().is_some_and(|there| there.same_content(file))
-        };
+        let is_it =
+            |node: &Node| node.shallow().as_file().is_some_and(|there| there.same_content(file));
         if random.once_in(2) {
             let mut found = false;
             self.disk.root.leaves(&SyncPath::root(), &mut |_, node| found |= is_it(node));
@@ -234,9 +233,10 @@ impl Place<'_> {
     /// Looks at what came out, and swaps it back if it should not have.
     fn verify(&mut self, step: &Step, out: Node) -> Status {
         let (path, new) = (&step.path, step.new.as_ref().and_then(Node::of));
-        let expected = step.expected.as_ref().is_some_and(|entry| {
-            out.children().is_none() && out.shallow().shallow_eq(entry)
-        });
+        let expected = step
+            .expected
+            .as_ref()
+            .is_some_and(|entry| out.children().is_none() && out.shallow().shallow_eq(entry));
         if expected {
             self.ledger.change(self.side, path, Some(&out), new.as_ref(), self.other);
             return Status::Applied;

@@ -64,7 +64,9 @@ impl Node {
                 Entry::File(File { digest: Digest(digest), size, mode, mtime_ns: 0 })
             }
             Self::Link(to) => Entry::Symlink(Box::new([b'a' + to])),
-            Self::Directory(_) => Entry::Directory(Directory { mode: 0o755, ..Directory::default() }),
+            Self::Directory(_) => {
+                Entry::Directory(Directory { mode: 0o755, ..Directory::default() })
+            }
         }
     }
 

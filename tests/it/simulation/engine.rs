@@ -62,12 +62,7 @@ pub struct Engine {
 
 impl Engine {
     /// A first session.
-    pub fn new(
-        mode: SyncMode,
-        rules: Rules,
-        folds_case: bool,
-        mutation: Option<Mutation>,
-    ) -> Self {
+    pub fn new(mode: SyncMode, rules: Rules, folds_case: bool, mutation: Option<Mutation>) -> Self {
         Self {
             core: Core::new(mode, Ancestor::default()),
             mode,
@@ -135,9 +130,8 @@ impl Engine {
     }
 
     fn finish_if_done(&mut self, now_ns: u64, ledger: &mut Ledger) {
-        let is_done = |running: &mut Running| {
-            running.outcomes.iter().flatten().all(Option::is_some)
-        };
+        let is_done =
+            |running: &mut Running| running.outcomes.iter().flatten().all(Option::is_some);
         let Some(Running { batch, outcomes }) = self.running.take_if(is_done) else { return };
         self.unsaved.extend(self.core.finish(&batch, &outcomes, now_ns));
         if let [Some(host), Some(sandbox)] = &mut self.seen {

@@ -34,7 +34,6 @@ use super::disk::{Disk, EMPTY, Node, is_excluded, related};
 /// A path and what was there.
 pub type Token = (SyncPath, Node);
 
-
 /// What happened so far, as far as it can excuse what happens next.
 #[derive(Debug)]
 pub struct Ledger {
@@ -70,7 +69,8 @@ impl Ledger {
         };
         for (side, disk) in disks.into_iter().enumerate() {
             let mut leaves = Vec::new();
-            disk.root.leaves(&SyncPath::root(), &mut |path, node| leaves.push((path, node.clone())));
+            disk.root
+                .leaves(&SyncPath::root(), &mut |path, node| leaves.push((path, node.clone())));
             leaves.iter().for_each(|(path, node)| ledger.user_put(side, path, node));
             ledger.held(side, &SyncPath::root(), &disk.root);
         }
@@ -151,9 +151,10 @@ impl Ledger {
         if let Some(new) = new {
             let is_directory = new.children().is_some();
             let last = path.names().count();
-            let excluded = path.names().enumerate().any(|(depth, name)| {
-                is_excluded(name, depth + 1 < last || is_directory, false)
-            });
+            let excluded = path
+                .names()
+                .enumerate()
+                .any(|(depth, name)| is_excluded(name, depth + 1 < last || is_directory, false));
             if excluded {
                 self.violated(|| format!("{new:?} was made at {path}, which is excluded"));
             }

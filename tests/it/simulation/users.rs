@@ -97,7 +97,9 @@ impl Users {
     }
 
     fn make_parent(&self, desk: &mut Desk<'_>, path: &SyncPath, random: &mut Random) {
-        let Some((parent, _)) = path.split().filter(|(parent, _)| !parent.is_root()) else { return };
+        let Some((parent, _)) = path.split().filter(|(parent, _)| !parent.is_root()) else {
+            return;
+        };
         if random.once_in(4) || desk.disk.get(&parent).is_some() {
             return;
         }
