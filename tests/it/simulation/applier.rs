@@ -90,6 +90,11 @@ impl Applier {
         self.current.is_some()
     }
 
+    /// Where a step is in the middle.
+    pub fn busy_at(&self) -> Option<&SyncPath> {
+        self.current.as_ref().map(|(_, step, _)| &step.path)
+    }
+
     /// One instant. Returns what became of a step if it ended.
     pub fn advance(&mut self, place: &mut Place<'_>, random: &mut Random) -> Option<Done> {
         let Some((index, step, phase)) = self.current.take() else {

@@ -272,8 +272,9 @@ impl World {
     }
 
     fn user(&mut self, side: usize) {
-        let End { disk, follower, users, .. } = &mut self.ends[side];
+        let End { disk, follower, users, applier, .. } = &mut self.ends[side];
         let mut desk = Desk {
+            busy: applier.busy_at().cloned(),
             disk,
             ledger: &mut self.ledger,
             events: &mut follower.events,
