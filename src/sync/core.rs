@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use skync_agent::entry::{Directory, Entry};
+use skync_agent::entry::{Children, Directory, Entry};
 use skync_agent::path::{Name, SyncPath};
 use skync_agent::rules::Rules;
 use skync_agent::transition::Status;
@@ -378,7 +378,24 @@ fn adopt(tree: &mut Directory, host: &Directory, dirty: &Dirty) {
     } else {
         dirty.names().for_each(|(name, dirty)| below(name, dirty));
     }
-    if tree.children == host.children {
+    if is_same(&tree.children, &host.children) {
         tree.children = host.children.clone();
     }
+}
+
+/// Equal also in what a plan asks and equality does not: a directory that holds nothing but what is
+/// excluded is not an empty one, though neither has children.
+fn is_same(one: &Children, other: &Children) -> bool {
+    one.is_shared_with(other)
+        || one.len() == other.len()
+            && one.iter().zip(other.iter()).all(|((name, entry), (other_name, other))| {
+                name == other_name
+                    && match (entry, other) {
+                        (Entry::Directory(entry), Entry::Directory(other)) => {
+                            entry.only_excluded == other.only_excluded
+                                && is_same(&entry.children, &other.children)
+                        }
+                        _ => entry == other,
+                    }
+            })
 }

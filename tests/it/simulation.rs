@@ -148,6 +148,7 @@ mutations! {
     a_creation_that_clobbers_is_noticed: CreationClobbers;
     a_removal_that_takes_all_is_noticed: RemovalTakesAll;
     a_reading_from_before_a_write_is_noticed: LateReadingCounts;
+    a_reading_of_what_was_taken_back_is_noticed: TransientContentCounts;
     an_outcome_that_overtakes_is_noticed: OutcomesOvertake;
     the_ancestor_of_another_sandbox_is_noticed: AncestorOfAnotherSandbox;
     a_core_that_outlives_a_power_cut_is_noticed: CoreOutlivesCrash;

@@ -3,7 +3,7 @@ use skync_agent::rules::Rules;
 use skync_agent::transition::Status;
 
 use super::*;
-use crate::sync::trees::{dir, file, path};
+use crate::sync::trees::{dir, file, husk, path};
 
 fn core(agreed: Entry) -> Core {
     Core::new(SyncMode::TwoWaySafe, Ancestor::from_tree(Some(agreed)).expect("valid"))
@@ -46,4 +46,23 @@ fn where_cases_are_not_told_apart_the_old_name_goes_before_the_new_one_comes() {
     };
     assert_eq!(order(true), ["A", "a"]);
     assert_eq!(order(false), ["a", "A"], "elsewhere no instant is without a copy");
+}
+
+#[test]
+fn sharing_does_not_take_an_empty_directory_for_one_with_excluded_content() {
+    let mut core = core(dir([]));
+    let host = dir([("a", husk()), ("b", dir([("x", file("1"))]))]);
+    let mut sandbox = dir([("a", dir([])), ("b", dir([("x", file("1"))]))]);
+    let batch = plan(&mut core, &host, &sandbox, false, 1);
+    core.finish(&batch, &[vec![], vec![]], 1);
+    core.share(&batch, &host, &mut sandbox);
+    let directory = |tree: Option<&Entry>, name: &str| {
+        let found = tree.and_then(|tree| tree.find(&path(name))).and_then(Entry::as_directory);
+        found.cloned().expect("a directory")
+    };
+    for tree in [Some(&sandbox), core.ancestor().root()] {
+        assert!(!directory(tree, "a").only_excluded);
+        let b = directory(tree, "b").children;
+        assert!(b.is_shared_with(&directory(Some(&host), "b").children));
+    }
 }

@@ -25,7 +25,7 @@ struct Reading {
 #[derive(Debug)]
 enum Found {
     All(Option<Entry>),
-    Part { todo: VecDeque<(Name, bool)>, done: Vec<(Name, Entry)>, all: usize },
+    Part { todo: VecDeque<(Name, bool)>, done: Vec<(Name, Entry)>, excluded: usize },
 }
 
 /// The view of one disk, and what is known to be out of date in it.
@@ -106,17 +106,28 @@ impl Follower {
         self.forced.insert(path.clone());
     }
 
-    /// We made this of a path: the view has it at once.
-    pub fn applied(&mut self, disk: &Disk, path: &SyncPath, new: Option<Entry>) -> Vec<Told> {
+    /// A step of ours is under way at a path, or just ended, however it did. What is read there
+    /// meanwhile does not count: it may be new content that is taken back in the next instant.
+    pub fn overlaps(&mut self, path: &SyncPath) {
         if let Some(reading) = &mut self.reading {
             reading.overlapped |= related(&reading.path, path);
         }
+    }
+
+    /// We made this of a path: the view has it at once.
+    pub fn applied(&mut self, disk: &Disk, path: &SyncPath, new: Option<Entry>) -> Vec<Told> {
         if !self.view.put_shallow(path, new) {
             // The view does not know the directory. It must before anybody hears of the outcome:
             // what was made and is not in the view looks deleted.
             let above = self.highest(disk, path);
             let is_excluded = self.is_excluded(disk, &above);
             self.view.put(&above, disk.look(&above).filter(|_| !is_excluded));
+        }
+        // It was made where names that came meanwhile exclude it.
+        let mut excluded = Some(path.clone());
+        while let Some(at) = excluded.take_if(|at| self.is_excluded(disk, at)) {
+            self.view.put(&at, None);
+            excluded = at.split().map(|(parent, _)| parent);
         }
         self.tell(disk, path, false)
     }
@@ -126,7 +137,7 @@ impl Follower {
         let Some(mut reading) = self.reading.take() else {
             return self.begin(disk, random);
         };
-        if let Found::Part { todo, done, all } = &mut reading.found {
+        if let Found::Part { todo, done, excluded } = &mut reading.found {
             if let Some((name, is_directory)) = todo.pop_front() {
                 let entry = disk.look(&reading.path.join(&name));
                 // What became a directory since the names were read is judged when its event comes.
@@ -135,7 +146,9 @@ impl Follower {
                 self.reading = Some(reading);
                 return Vec::new();
             }
-            reading.found = Found::All(Some(directory(std::mem::take(done), *all)));
+            // A name that is gone by now counts neither way.
+            let all = done.len() + *excluded;
+            reading.found = Found::All(Some(directory(std::mem::take(done), all)));
         }
         let Found::All(entry) = reading.found else { return Vec::new() };
         if reading.overlapped && !self.keeps_overlapped {
@@ -160,15 +173,15 @@ impl Follower {
         let found = match names.filter(|_| !is_excluded) {
             None => Found::All(disk.look(&path).filter(|_| !is_excluded)),
             // Names are listed, and judged by each other, in one instant.
-            Some(children) => Found::Part {
-                todo: children
+            Some(children) => {
+                let todo: VecDeque<_> = children
                     .iter()
                     .filter(|(name, child)| !disk.excludes(children, name, child))
                     .map(|(name, child)| (name.clone(), child.children().is_some()))
-                    .collect(),
-                done: Vec::new(),
-                all: children.len(),
-            },
+                    .collect();
+                let excluded = children.len() - todo.len();
+                Found::Part { todo, done: Vec::new(), excluded }
+            }
         };
         self.reading = Some(Reading { path, found, overlapped: false });
         Vec::new()

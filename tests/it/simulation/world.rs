@@ -33,6 +33,8 @@ pub enum Mutation {
     RemovalTakesAll,
     /// A reading that began before a write counts after it (I3).
     LateReadingCounts,
+    /// So does one that saw what a step swapped in and took back (I3).
+    TransientContentCounts,
     /// Outcomes come before what the sandbox said earlier (I3).
     OutcomesOvertake,
     /// A replaced sandbox is taken for the old one (I9).
@@ -304,7 +306,11 @@ impl World {
     }
 
     fn read(&mut self, side: usize) {
-        let End { disk, follower, .. } = &mut self.ends[side];
+        let misses_stale = self.mutation == Some(Mutation::TransientContentCounts);
+        let End { disk, follower, applier, .. } = &mut self.ends[side];
+        if let Some(busy) = applier.busy_at().filter(|_| !misses_stale) {
+            follower.overlaps(busy);
+        }
         let told = follower.read(disk, &mut self.random);
         self.tell(side, told);
     }
@@ -372,6 +378,10 @@ impl World {
         let Done { index, step, status, source_changed } = done;
         self.note(|| format!("apply {side}: {} {status:?}", step.path));
         let End { disk, follower, .. } = &mut self.ends[side];
+        let misses_stale = self.mutation == Some(Mutation::TransientContentCounts);
+        if status == Status::Applied || !misses_stale {
+            follower.overlaps(&step.path);
+        }
         match status {
             Status::Applied => {
                 let told = follower.applied(disk, &step.path, step.new);
