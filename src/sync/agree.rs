@@ -54,19 +54,24 @@ fn find(
     if host.children.is_shared_with(&sandbox.children) {
         return;
     }
-    let judged_by = |sides: &[&Directory]| {
-        let mut here = above.clone();
-        rules.with_names(&mut here, |name| sides.iter().any(|side| side.child(name).is_some()));
-        here
-    };
-    let here = judged_by(&[host, sandbox]);
+    let mut here = above.clone();
+    rules.with_names(&mut here, |name| {
+        [host, sandbox].iter().any(|side| side.child(name).is_some())
+    });
     // Also where both sides have such a name. A side may have got it from us a moment ago, and its
     // tree may still show beside it what is excluded from now on and looks new there.
     let is_switched = here.switches() != 0;
     for (name, dirty) in names(ancestor, host, sandbox, dirty, is_switched) {
         let entries = [ancestor, Some(host), Some(sandbox)]
             .map(|directory| directory.and_then(|directory| directory.child(name.as_bytes())));
-        let is_directory = entries.iter().flatten().any(|entry| entry.as_directory().is_some());
+        // What the ancestor has decides only where no side has anything: a file that took the place
+        // of a directory is not excluded with it.
+        let is_directory = |entry: &&Entry| entry.as_directory().is_some();
+        let mut on_sides = entries[1..].iter().flatten().peekable();
+        let is_directory = match on_sides.peek() {
+            Some(_) => on_sides.any(is_directory),
+            None => entries[0].as_ref().is_some_and(is_directory),
+        };
         let below = path.join(name);
         if is_switched && rules.is_excluded_in(&here, below.as_bytes(), is_directory) {
             excluded.push(below);
@@ -142,6 +147,25 @@ mod tests {
         assert_eq!(sandbox, "{src: 2}");
         let alone = agreed(built(), built(), built(), &Dirty::all());
         assert_eq!(alone[1], show(Some(&built())), "an ordinary directory without such a name");
+    }
+
+    #[test]
+    fn a_name_that_both_sides_have_excludes_what_a_tree_still_shows() {
+        // A step has just made the sandbox's `Cargo.toml`; nobody has read the directory since.
+        let target = || dir([("out", file("1"))]);
+        let host = dir([("Cargo.toml", file("c"))]);
+        let sandbox = dir([("Cargo.toml", file("c")), ("target", target())]);
+        let [.., sandbox] = agreed(host, sandbox, dir([]), &Dirty::all());
+        assert_eq!(sandbox, "{Cargo.toml: c}");
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_an_excluded_directory_is_not_excluded() {
+        let host = dir([("Cargo.toml", file("c")), ("target", file("t"))]);
+        let sandbox = dir([("Cargo.toml", file("c"))]);
+        let [ancestor, host, _] = agreed(host, sandbox, built(), &Dirty::all());
+        assert_eq!(host, "{Cargo.toml: c, target: t}");
+        assert_eq!(ancestor, show(Some(&built())));
     }
 
     #[test]

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use skync_agent::entry::{Directory, Entry};
+use skync_agent::entry::{Children, Directory, Entry};
 use skync_agent::path::{Name, SyncPath};
 use skync_agent::rules::Rules;
 use skync_agent::transition::Status;
@@ -23,6 +23,9 @@ use super::plan::{Conflict, Plan, Problem, Side, Step, creations_first, flatten}
 use super::reconcile::reconcile_within;
 use super::safety::{self, Halt};
 use crate::config::SyncMode;
+
+#[cfg(test)]
+mod tests;
 
 /// How often a step may be overtaken in a row before it has to wait.
 const STALE_AT_ONCE_MAX: u32 = 3;
@@ -244,8 +247,12 @@ impl Core {
             *changes = kept;
             plan.problems.extend(problems);
         }
-        let steps =
-            [&plan.host, &plan.sandbox].map(|changes| Arc::new(creations_first(flatten(changes))));
+        let steps = [Side::Host, Side::Sandbox].map(|side| {
+            let steps = flatten(plan.changes(side));
+            // Where `a` is `A`, a new name must not meet the old one: it would be taken for made
+            // already, and be removed with the old one.
+            Arc::new(if view.case_insensitive[at(side)] { steps } else { creations_first(steps) })
+        });
         let dirty = std::mem::take(&mut self.dirty);
         self.note_open(&plan, &steps, &dirty);
         Ok(Some(Batch { plan, steps, dirty }))
@@ -382,7 +389,24 @@ fn adopt(tree: &mut Directory, host: &Directory, dirty: &Dirty) {
     } else {
         dirty.names().for_each(|(name, dirty)| below(name, dirty));
     }
-    if tree.children == host.children {
+    if is_same(&tree.children, &host.children) {
         tree.children = host.children.clone();
     }
+}
+
+/// Equal also in what a plan asks and equality does not: a directory that holds nothing but what is
+/// excluded is not an empty one, though neither has children.
+fn is_same(one: &Children, other: &Children) -> bool {
+    one.is_shared_with(other)
+        || one.len() == other.len()
+            && one.iter().zip(other.iter()).all(|((name, entry), (other_name, other))| {
+                name == other_name
+                    && match (entry, other) {
+                        (Entry::Directory(entry), Entry::Directory(other)) => {
+                            entry.only_excluded == other.only_excluded
+                                && is_same(&entry.children, &other.children)
+                        }
+                        _ => entry == other,
+                    }
+            })
 }

@@ -90,6 +90,11 @@ impl Applier {
         self.current.is_some()
     }
 
+    /// Where a step is in the middle.
+    pub fn busy_at(&self) -> Option<&SyncPath> {
+        self.current.as_ref().map(|(_, step, _)| &step.path)
+    }
+
     /// One instant. Returns what became of a step if it ended.
     pub fn advance(&mut self, place: &mut Place<'_>, random: &mut Random) -> Option<Done> {
         let Some((index, step, phase)) = self.current.take() else {
@@ -161,6 +166,9 @@ impl Place<'_> {
             Some(_) => return failed("not a directory", false),
             None if step.new.is_none() && self.is_missing(&parent) => return Ok(Status::Applied),
             None => return failed("the directory where it belongs is not there", false),
+        }
+        if self.mutation != Some(Mutation::TwinIsTheSame) && self.disk.has_twin_of(path) {
+            return Ok(Status::Stale);
         }
         let there = self.disk.get(path).cloned();
         let is = |entry: Option<&Entry>| match (&there, entry) {

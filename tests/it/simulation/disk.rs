@@ -189,6 +189,17 @@ impl Disk {
         Some(keys)
     }
 
+    /// True if the disk would find something there under a name that differs in case.
+    pub fn has_twin_of(&self, path: &SyncPath) -> bool {
+        let mut at = SyncPath::root();
+        path.names().any(|name| {
+            let children = self.get(&at).and_then(Node::children);
+            let key = children.and_then(|children| self.key(children, name));
+            at = key.as_ref().map_or(at.clone(), |key| at.join(key));
+            key.is_some_and(|key| key.as_bytes() != name)
+        })
+    }
+
     /// True if reading or changing the path is refused.
     pub fn denies(&self, path: &SyncPath) -> bool {
         self.denied.as_ref().is_some_and(|denied| {
@@ -199,9 +210,12 @@ impl Disk {
     /// What a scan of one path finds, with everything below. Whether the path is excluded is the
     /// caller's business.
     pub fn look(&self, path: &SyncPath) -> Option<Entry> {
-        // By its exact name, also where the disk would find another.
-        let node = path.names().try_fold(&self.root, |node, name| node.children()?.get(name))?;
-        Some(self.entry(path, node))
+        Some(self.entry(path, self.exact(path)?))
+    }
+
+    /// What is at a path of exactly these names, also where the disk would find others.
+    pub fn exact(&self, path: &SyncPath) -> Option<&Node> {
+        path.names().try_fold(&self.root, |node, name| node.children()?.get(name))
     }
 
     /// True if that child of a directory with these children is excluded.

@@ -7,7 +7,7 @@ use skync::config::SyncMode;
 use skync::sync::ancestor::{Ancestor, AncestorSet};
 use skync::sync::core::{Batch, Core, Outcomes, View};
 use skync::sync::plan::{Conflict, Problem, Step};
-use skync_agent::entry::Entry;
+use skync_agent::entry::{Entry, differences};
 use skync_agent::path::SyncPath;
 use skync_agent::rules::Rules;
 use skync_agent::transition::Status;
@@ -137,8 +137,10 @@ impl Engine {
         if let [Some(host), Some(sandbox)] = &mut self.seen {
             let before = sandbox.clone();
             self.core.share(&batch, host, sandbox);
-            if before != *sandbox {
-                ledger.violated(|| "sharing changed a tree".to_owned());
+            let mut changed = Vec::new();
+            differences(&SyncPath::root(), Some(&before), Some(sandbox), &mut changed);
+            if !changed.is_empty() {
+                ledger.violated(|| format!("sharing changed the sandbox's tree at {changed:?}"));
             }
         }
     }

@@ -25,7 +25,7 @@ struct Reading {
 #[derive(Debug)]
 enum Found {
     All(Option<Entry>),
-    Part { todo: VecDeque<(Name, bool)>, done: Vec<(Name, Entry)>, all: usize },
+    Part { todo: VecDeque<(Name, bool)>, done: Vec<(Name, Entry)>, excluded: usize },
 }
 
 /// The view of one disk, and what is known to be out of date in it.
@@ -106,13 +106,28 @@ impl Follower {
         self.forced.insert(path.clone());
     }
 
-    /// We made this of a path: the view has it at once.
-    pub fn applied(&mut self, disk: &Disk, path: &SyncPath, new: Option<Entry>) -> Vec<Told> {
+    /// A step of ours is under way at a path, or just ended, however it did. What is read there
+    /// meanwhile does not count: it may be new content that is taken back in the next instant.
+    pub fn overlaps(&mut self, path: &SyncPath) {
         if let Some(reading) = &mut self.reading {
             reading.overlapped |= related(&reading.path, path);
         }
+    }
+
+    /// We made this of a path: the view has it at once.
+    pub fn applied(&mut self, disk: &Disk, path: &SyncPath, new: Option<Entry>) -> Vec<Told> {
         if !self.view.put_shallow(path, new) {
-            self.dirty.insert(path.clone());
+            // The view does not know the directory. It must before anybody hears of the outcome:
+            // what was made and is not in the view looks deleted.
+            let above = self.highest(disk, path);
+            let is_excluded = self.is_excluded(disk, &above);
+            self.view.put(&above, disk.look(&above).filter(|_| !is_excluded));
+        }
+        // It was made where names that came meanwhile exclude it.
+        let mut excluded = Some(path.clone());
+        while let Some(at) = excluded.take_if(|at| self.is_excluded(disk, at)) {
+            self.view.put(&at, None);
+            excluded = at.split().map(|(parent, _)| parent);
         }
         self.tell(disk, path, false)
     }
@@ -122,7 +137,7 @@ impl Follower {
         let Some(mut reading) = self.reading.take() else {
             return self.begin(disk, random);
         };
-        if let Found::Part { todo, done, all } = &mut reading.found {
+        if let Found::Part { todo, done, excluded } = &mut reading.found {
             if let Some((name, is_directory)) = todo.pop_front() {
                 let entry = disk.look(&reading.path.join(&name));
                 // What became a directory since the names were read is judged when its event comes.
@@ -131,7 +146,9 @@ impl Follower {
                 self.reading = Some(reading);
                 return Vec::new();
             }
-            reading.found = Found::All(Some(directory(std::mem::take(done), *all)));
+            // A name that is gone by now counts neither way.
+            let all = done.len() + *excluded;
+            reading.found = Found::All(Some(directory(std::mem::take(done), all)));
         }
         let Found::All(entry) = reading.found else { return Vec::new() };
         if reading.overlapped && !self.keeps_overlapped {
@@ -151,20 +168,20 @@ impl Follower {
         };
         self.dirty.remove(&dirty);
         let path = self.highest(disk, &dirty);
-        let names = disk.get(&path).and_then(Node::children).filter(|_| !disk.denies(&path));
+        let names = disk.exact(&path).and_then(Node::children).filter(|_| !disk.denies(&path));
         let is_excluded = self.is_excluded(disk, &path);
         let found = match names.filter(|_| !is_excluded) {
             None => Found::All(disk.look(&path).filter(|_| !is_excluded)),
             // Names are listed, and judged by each other, in one instant.
-            Some(children) => Found::Part {
-                todo: children
+            Some(children) => {
+                let todo: VecDeque<_> = children
                     .iter()
                     .filter(|(name, child)| !disk.excludes(children, name, child))
                     .map(|(name, child)| (name.clone(), child.children().is_some()))
-                    .collect(),
-                done: Vec::new(),
-                all: children.len(),
-            },
+                    .collect();
+                let excluded = children.len() - todo.len();
+                Found::Part { todo, done: Vec::new(), excluded }
+            }
         };
         self.reading = Some(Reading { path, found, overlapped: false });
         Vec::new()
@@ -174,10 +191,10 @@ impl Follower {
     /// name that the view does not have yet must not take others out of it.
     fn is_excluded(&self, disk: &Disk, path: &SyncPath) -> bool {
         let Some((parent, name)) = path.split() else { return false };
-        let is_directory = disk.get(path).is_some_and(|node| node.children().is_some());
+        let is_directory = disk.exact(path).is_some_and(|node| node.children().is_some());
         let view = self.view.find(&parent).and_then(Entry::as_directory);
         let cargo = match self.asks_the_disk {
-            true => disk.get(&parent).and_then(Node::children).is_some_and(has_cargo),
+            true => disk.exact(&parent).and_then(Node::children).is_some_and(has_cargo),
             false => view.is_some_and(|view| view.child(b"Cargo.toml").is_some()),
         };
         is_excluded(name.as_bytes(), is_directory, disk.conditional && cargo)
@@ -189,7 +206,7 @@ impl Follower {
         let mut at = SyncPath::root();
         for name in path.names() {
             let known = self.view.find(&at).is_some_and(|entry| entry.as_directory().is_some());
-            let there = disk.get(&at).is_some_and(|node| node.children().is_some());
+            let there = disk.exact(&at).is_some_and(|node| node.children().is_some());
             if !known || !there || disk.denies(&at) {
                 break;
             }
@@ -234,7 +251,7 @@ impl Follower {
 
     fn judge(&mut self, disk: &Disk, at: &SyncPath) {
         let Some(Entry::Directory(known)) = self.view.find(at) else { return };
-        let Some(there) = disk.get(at).and_then(Node::children) else { return };
+        let Some(there) = disk.exact(at).and_then(Node::children) else { return };
         let excluded = there.iter().any(|(name, child)| disk.excludes(there, name, child));
         let tracked = known.children.to_vec();
         let all = tracked.len() + usize::from(excluded);

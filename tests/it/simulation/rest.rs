@@ -6,7 +6,7 @@ use skync::sync::tracked::is_absent;
 use skync_agent::entry::Entry;
 use skync_agent::path::{Name, SyncPath};
 
-use super::disk::{Disk, related};
+use super::disk::{Disk, is_excluded, related};
 use super::oracle::Ledger;
 use super::world::show;
 
@@ -20,7 +20,7 @@ pub fn check(
     ledger: &mut Ledger,
 ) {
     let mut different = Vec::new();
-    differences(&SyncPath::root(), trees, &mut different);
+    differences(&SyncPath::root(), trees, disks[0].conditional, &mut different);
     for path in &different {
         let told = conflicts.iter().any(|conflict| related(&conflict.path, path))
             || problems.iter().any(|problem| related(&problem.path, path));
@@ -52,16 +52,27 @@ pub fn check(
 }
 
 /// The highest paths where the sides do not hold the same.
-fn differences(path: &SyncPath, trees: [Option<&Entry>; 2], found: &mut Vec<SyncPath>) {
+fn differences(
+    path: &SyncPath,
+    trees: [Option<&Entry>; 2],
+    is_conditional: bool,
+    found: &mut Vec<SyncPath>,
+) {
     match trees {
         [Some(Entry::Directory(host)), Some(Entry::Directory(sandbox))] => {
             let mut names: Vec<&Name> =
                 host.children.iter().chain(&sandbox.children).map(|(name, _)| name).collect();
             names.sort_unstable();
             names.dedup();
+            // What one side's names exclude is excluded on both, wherever those names end up.
+            let cargo = [host, sandbox].iter().any(|side| side.child(b"Cargo.toml").is_some());
             for name in names {
                 let below = [host, sandbox].map(|directory| directory.child(name.as_bytes()));
-                differences(&path.join(name), below, found);
+                let is_directory = below.iter().flatten().any(|e| e.as_directory().is_some());
+                if is_conditional && is_excluded(name.as_bytes(), is_directory, cargo) {
+                    continue;
+                }
+                differences(&path.join(name), below, is_conditional, found);
             }
         }
         [host, sandbox] if is_absent(host) && is_absent(sandbox) => {}

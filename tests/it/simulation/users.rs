@@ -45,6 +45,8 @@ pub struct Desk<'a> {
     pub events: &'a mut Vec<SyncPath>,
     /// The last content that was like no other.
     pub fresh: &'a mut Content,
+    /// Where synchronising is at work: users get in its way more often than chance has it.
+    pub busy: Option<SyncPath>,
 }
 
 impl Users {
@@ -65,7 +67,10 @@ impl Users {
         {
             return self.go_on(desk, saving);
         }
-        let path = self.path(random);
+        let path = match desk.busy.take().filter(|_| !random.once_in(3)) {
+            Some(busy) => busy,
+            None => self.path(random),
+        };
         match random.below(20) {
             0..=6 => {
                 self.make_parent(desk, &path, random);

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 
 use skync::config::SyncMode;
 use skync_agent::entry::Entry;
-use skync_agent::path::SyncPath;
 use skync_agent::transition::Status;
 
 use super::applier::{Applier, Done, Place};
@@ -15,6 +14,9 @@ use super::follower::{Follower, Told};
 use super::oracle::Ledger;
 use super::users::{Desk, Users, tree};
 use crate::support::random::Random;
+
+mod accidents;
+mod ending;
 
 /// What the model breaks on purpose, to see that the oracle notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub enum Mutation {
     RemovalTakesAll,
     /// A reading that began before a write counts after it (I3).
     LateReadingCounts,
+    /// So does one that saw what a step swapped in and took back (I3).
+    TransientContentCounts,
     /// Outcomes come before what the sandbox said earlier (I3).
     OutcomesOvertake,
     /// A replaced sandbox is taken for the old one (I9).
@@ -43,6 +47,8 @@ pub enum Mutation {
     NoRescan,
     /// A changed path is judged by names beside it that the view does not have yet.
     RulesAskTheDisk,
+    /// On a disk that does not tell cases apart, `A` is taken for `a`.
+    TwinIsTheSame,
 }
 
 /// One side.
@@ -58,9 +64,6 @@ struct End {
 
 /// Instants of one history before everything is left to come to rest.
 const INSTANTS: (usize, usize) = (40, 160);
-/// Rounds in which a history must come to rest, and instants in one of them.
-const ROUNDS_MAX: usize = 40;
-const DRAIN_MAX: usize = 4000;
 
 /// A history.
 pub struct World {
@@ -271,8 +274,9 @@ impl World {
     }
 
     fn user(&mut self, side: usize) {
-        let End { disk, follower, users, .. } = &mut self.ends[side];
+        let End { disk, follower, users, applier, .. } = &mut self.ends[side];
         let mut desk = Desk {
+            busy: applier.busy_at().cloned(),
             disk,
             ledger: &mut self.ledger,
             events: &mut follower.events,
@@ -302,7 +306,11 @@ impl World {
     }
 
     fn read(&mut self, side: usize) {
-        let End { disk, follower, .. } = &mut self.ends[side];
+        let misses_stale = self.mutation == Some(Mutation::TransientContentCounts);
+        let End { disk, follower, applier, .. } = &mut self.ends[side];
+        if let Some(busy) = applier.busy_at().filter(|_| !misses_stale) {
+            follower.overlaps(busy);
+        }
         let told = follower.read(disk, &mut self.random);
         self.tell(side, told);
     }
@@ -370,6 +378,10 @@ impl World {
         let Done { index, step, status, source_changed } = done;
         self.note(|| format!("apply {side}: {} {status:?}", step.path));
         let End { disk, follower, .. } = &mut self.ends[side];
+        let misses_stale = self.mutation == Some(Mutation::TransientContentCounts);
+        if status == Status::Applied || !misses_stale {
+            follower.overlaps(&step.path);
+        }
         match status {
             Status::Applied => {
                 let told = follower.applied(disk, &step.path, step.new);
@@ -388,227 +400,6 @@ impl World {
             self.ends.iter_mut().for_each(|end| end.disk.sync());
         }
         self.engine.begin_to_save();
-    }
-
-    fn deny(&mut self, side: usize) {
-        if self.ends[side].disk.denied.is_some() {
-            return;
-        }
-        let mut found = Vec::new();
-        self.ends[side].disk.root.leaves(&SyncPath::root(), &mut |path, _| {
-            let parent = path.split().map(|(parent, _)| parent);
-            found.extend(parent.filter(|parent| !parent.is_root()));
-            found.push(path);
-        });
-        if found.is_empty() {
-            return;
-        }
-        let path = found[self.random.below(found.len())].clone();
-        self.note(|| format!("denied {side}: {path}"));
-        let End { disk, follower, .. } = &mut self.ends[side];
-        disk.denied = Some(path.clone());
-        follower.events.push(path);
-    }
-
-    fn heal(&mut self, side: usize) {
-        self.note(|| format!("healed {side}"));
-        let End { disk, follower, .. } = &mut self.ends[side];
-        disk.full = false;
-        follower.events.extend(disk.denied.take());
-    }
-
-    /// Whatever is in the middle of an instant ends; what has not begun never will.
-    fn stop_steps(&mut self, side: usize) {
-        self.ends[side].applier.clear();
-        while self.ends[side].applier.is_busy() {
-            self.apply(side);
-        }
-    }
-
-    fn cut(&mut self) {
-        self.note(|| "cut".to_owned());
-        self.connected = false;
-        for side in 0..2 {
-            self.stop_steps(side);
-        }
-        // The host's outcomes are known; the sandbox's are lost with the link.
-        while !self.ends[0].outbox.is_empty() {
-            self.message(0);
-        }
-        self.ends[1].outbox.clear();
-        self.engine.cut(self.now_ns);
-    }
-
-    fn connect(&mut self) {
-        self.note(|| "connected".to_owned());
-        self.connected = true;
-        self.ends[1].outbox.clear();
-        self.tell_whole(1);
-    }
-
-    /// The host's side of everything begins anew; the agent lives on.
-    fn session_dies(&mut self) {
-        self.note(|| "the session dies".to_owned());
-        for side in 0..2 {
-            self.stop_steps(side);
-        }
-        self.engine.restart();
-        self.begin_side(0);
-        self.connect();
-    }
-
-    /// Follower and watcher of a side begin anew, with a scan.
-    fn begin_side(&mut self, side: usize) {
-        let end = &mut self.ends[side];
-        end.follower = follower(&end.disk, self.mutation);
-        end.outbox.clear();
-        self.tell_whole(side);
-    }
-
-    fn power_cut(&mut self, side: usize) {
-        self.note(|| format!("power cut {side}"));
-        for side in 0..2 {
-            self.stop_steps(side);
-        }
-        let end = &mut self.ends[side];
-        let before = end.disk.root.clone();
-        end.disk.crash(&mut self.random);
-        end.users.forget();
-        self.ledger.lost(&before, &end.disk);
-        let root = self.ends[side].disk.root.clone();
-        self.ledger.held(side, &SyncPath::root(), &root);
-        self.note(|| format!("left on {side}: {root:?}"));
-        if side == 0 {
-            self.engine.restart();
-            self.begin_side(0);
-        } else if self.mutation == Some(Mutation::CoreOutlivesCrash) {
-            self.engine.cut(self.now_ns);
-        } else {
-            // What the session knows leads the disk as it is now: the record does not.
-            self.engine.restart();
-            self.ends[0].outbox.clear();
-            self.tell_whole(0);
-        }
-        if side == 1 {
-            self.begin_side(1);
-        }
-        self.connect();
-    }
-
-    /// Another sandbox comes: as the old one once was, as an image is, or empty.
-    fn replace(&mut self) {
-        for side in 0..2 {
-            self.stop_steps(side);
-        }
-        let (conditional, old) = (self.ends[1].disk.conditional, self.ends[1].disk.root.clone());
-        let root = match self.random.below(3) {
-            0 => self.ends[1].backup.clone(),
-            1 => tree(&mut self.random, &mut self.fresh, false),
-            _ => Node::directory(),
-        };
-        self.note(|| format!("the sandbox is replaced by {root:?}"));
-        self.ends[1].disk = Disk::new(root, false, conditional);
-        self.ends[1].users.forget();
-        let [host, sandbox] = &self.ends;
-        self.ledger.replaced(&old, &host.disk, &sandbox.disk);
-        self.engine.forget();
-        self.begin_side(0);
-        self.begin_side(1);
-        self.connected = true;
-    }
-
-    /// Everything that is on its way arrives, in some order, and nobody does anything else.
-    fn drain(&mut self) {
-        self.note(|| "drain".to_owned());
-        self.ends[1].backup = self.ends[1].disk.root.clone();
-        if !self.connected {
-            self.connect();
-        }
-        for _ in 0..DRAIN_MAX {
-            if self.ledger.violation.is_some() || !self.drain_once() {
-                return;
-            }
-        }
-        self.ledger.violated(|| "it never comes to rest".to_owned());
-    }
-
-    /// One of the things that are on their way; false if there is none.
-    fn drain_once(&mut self) -> bool {
-        let mut possible = Vec::with_capacity(8);
-        for (side, end) in self.ends.iter().enumerate() {
-            let all = [
-                (!end.follower.events.is_empty(), Choice::Event(side)),
-                (end.follower.has_reading(), Choice::Read(side)),
-                (!end.outbox.is_empty(), Choice::Message(side)),
-                (!end.applier.is_idle(), Choice::Apply(side)),
-            ];
-            possible.extend(all.into_iter().filter(|(is, _)| *is).map(|(_, choice)| choice));
-        }
-        let can_plan = self.engine.is_ready() && !self.engine.is_halted();
-        if possible.is_empty() {
-            self.now_ns += 1_000_000;
-            return can_plan && self.plan() && !self.engine.is_halted();
-        }
-        if can_plan && self.random.once_in(4) {
-            self.plan();
-            return true;
-        }
-        let choice = possible[self.random.below(possible.len())];
-        self.happen(choice);
-        true
-    }
-
-    /// No more edits and faults: both sides become the same, apart from what is reported.
-    fn come_to_rest(&mut self) {
-        self.note(|| "come to rest".to_owned());
-        for side in 0..2 {
-            self.heal(side);
-            let follower = &mut self.ends[side].follower;
-            if follower.missed && self.mutation != Some(Mutation::NoRescan) {
-                follower.rescan();
-            }
-        }
-        for round in 0..=ROUNDS_MAX {
-            self.drain();
-            if self.ledger.violation.is_some() {
-                return;
-            }
-            if round == 0 {
-                // What failed before there was room.
-                self.engine.retry();
-            } else if self.engine.is_halted() {
-                self.engine.accept();
-            } else if let Some(due) = self.engine.next_due_ns() {
-                self.now_ns = self.now_ns.max(due);
-            } else {
-                break;
-            }
-        }
-        self.check();
-    }
-
-    fn check(&mut self) {
-        let Self { ends, ledger, engine, .. } = self;
-        for (side, end) in ends.iter().enumerate() {
-            let is_quiet = end.follower.is_quiet() && end.applier.is_idle();
-            if !is_quiet || !end.follower.is_right(&end.disk) {
-                ledger.violated(|| format!("the view of side {side} is not its disk"));
-            }
-        }
-        let trees = [0, 1].map(|side| ends[side].disk.look(&SyncPath::root()));
-        super::rest::check(
-            self.mode,
-            trees.each_ref().map(Option::as_ref),
-            &engine.conflicts(),
-            &engine.problems(),
-            [&ends[0].disk, &ends[1].disk],
-            ledger,
-        );
-        ledger.settle([&ends[0].disk, &ends[1].disk]);
-        let left = engine.what_is_left(self.now_ns, ledger);
-        if !left.is_empty() {
-            ledger.violated(|| format!("it is never done: {left:?}"));
-        }
     }
 }
 
