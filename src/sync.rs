@@ -1,10 +1,11 @@
 //! Keeping a project and a sandbox the same.
 //!
-//! [`engine`] is the cycle. [`reconcile`], [`plan`], [`safety`] and [`ancestor`] are pure: values
-//! in, values out, no time, no logging. [`transfer`] carries content and steps, [`manifest`] is
+//! [`engine`] is the cycle. [`reconcile`], [`decide`], [`plan`], [`guard`], [`safety`] and
+//! [`ancestor`] are pure: values in, values out, no time, no logging. [`transfer`] carries content and steps, [`manifest`] is
 //! what a session remembers in SQLite.
 
 pub mod ancestor;
+pub mod decide;
 pub mod engine;
 pub mod manifest;
 pub mod plan;

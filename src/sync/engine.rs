@@ -20,6 +20,7 @@ use skync_agent::wire::{self, TreeBuilder, WireError};
 use tokio::task::{JoinError, JoinHandle};
 
 use super::ancestor::Ancestor;
+use super::decide::Decisions;
 use super::manifest::{Manifest, ManifestError, ReplicaPair};
 use super::plan::{Plan, Side, Step, creations_first, flatten};
 use super::reconcile::reconcile;
@@ -305,7 +306,7 @@ impl Engine {
             self.host.endpoint.rules().agree(ancestor, &mut host, &mut sandbox);
         });
         let (ancestor, mode) = (self.ancestor.root(), self.settings.mode);
-        let mut plan = reconcile(ancestor, Some(&host), Some(&sandbox), mode);
+        let mut plan = reconcile(ancestor, Some(&host), Some(&sandbox), mode, &Decisions::none());
         safety::check(ancestor, Some(&host), Some(&sandbox), &plan)?;
         for (side, tree) in [(Side::Host, &host), (Side::Sandbox, &sandbox)] {
             let insensitive = self.case_insensitive[usize::from(side == Side::Sandbox)];

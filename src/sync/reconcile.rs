@@ -39,14 +39,18 @@ use std::slice;
 use skync_agent::entry::{Directory, Entry};
 use skync_agent::path::{Name, SyncPath};
 
-use super::plan::{Change, Conflict, ConflictKind, Note, NoteKind, Plan, Problem, Side};
+use super::decide::Decisions;
+use super::plan::{Change, ConflictKind, Note, NoteKind, Plan, Problem, Side};
 use super::tracked::{holds_problem, holds_untracked, is_absent, shallow_tracked, tracked};
 use crate::config::SyncMode;
+
+mod decided;
 
 #[cfg(test)]
 mod tests;
 
-/// Compares both sides with the ancestor and plans what makes them the same.
+/// Compares both sides with the ancestor and plans what makes them the same. Where that is a
+/// conflict, and a person decided about just these two versions, the plan does what was decided.
 ///
 /// The cost is linear in the size of the three trees; only what goes into the plan is copied.
 pub fn reconcile(
@@ -54,9 +58,11 @@ pub fn reconcile(
     host: Option<&Entry>,
     sandbox: Option<&Entry>,
     mode: SyncMode,
+    decisions: &Decisions,
 ) -> Plan {
-    let mut walk = Walk { mode, trail: Vec::new(), plan: Plan::default() };
-    let mut levels: Vec<_> = walk.visit(Trio { ancestor, host, sandbox }).into_iter().collect();
+    let root = Trio { ancestor, host, sandbox };
+    let mut walk = Walk { mode, decisions, root, trail: Vec::new(), plan: Plan::default() };
+    let mut levels: Vec<_> = walk.visit(root).into_iter().collect();
     // A loop rather than a recursion: how deep the sandbox's tree is, is the sandbox's choice.
     while let Some(level) = levels.last_mut() {
         let Some((name, at)) = level.next() else {
@@ -144,6 +150,8 @@ impl Drift {
 
 struct Walk<'a> {
     mode: SyncMode,
+    decisions: &'a Decisions,
+    root: Trio<'a>,
     /// The names from the root to where the walk is. A path is built only where one is needed.
     trail: Vec<&'a Name>,
     plan: Plan,
@@ -316,6 +324,15 @@ impl<'a> Walk<'a> {
     /// Plans that `to` becomes what the other side is. False if that is a conflict because of
     /// something on `to` that is never written over.
     fn write_unless_blocked(&mut self, to: Side, at: Trio<'a>) -> bool {
+        let written = self.try_write(to, at);
+        if !written {
+            self.conflict(at, ConflictKind::Blocked(to));
+        }
+        written
+    }
+
+    /// As [`Walk::write_unless_blocked`], without a conflict.
+    fn try_write(&mut self, to: Side, at: Trio<'a>) -> bool {
         let target = at.on(to);
         let source = at.on(to.other()).filter(|source| !is_absent(Some(source)));
         let Some(new) = source.and_then(tracked) else {
@@ -323,7 +340,6 @@ impl<'a> Walk<'a> {
             return true;
         };
         if target.is_some_and(holds_untracked) {
-            self.conflict(at, ConflictKind::Blocked(to));
             return false;
         }
         self.change(to, target.and_then(tracked), Some(new));
@@ -361,16 +377,6 @@ impl<'a> Walk<'a> {
         let path = self.path();
         let (old, new) = (old.and_then(shallow_tracked), new.and_then(shallow_tracked));
         self.plan.agreed.push(Change { path, old, new });
-    }
-
-    fn conflict(&mut self, at: Trio<'a>, kind: ConflictKind) {
-        self.plan.conflicts.push(Conflict {
-            path: self.path(),
-            host: at.host.map(Entry::shallow),
-            sandbox: at.sandbox.map(Entry::shallow),
-            ancestor: at.ancestor.map(Entry::shallow),
-            kind,
-        });
     }
 
     fn note(&mut self, kind: NoteKind) {
