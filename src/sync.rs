@@ -7,6 +7,7 @@
 pub mod ancestor;
 pub mod decide;
 pub mod engine;
+pub mod guard;
 pub mod manifest;
 pub mod plan;
 pub mod reconcile;

@@ -179,6 +179,21 @@ fn content_that_is_not_synchronised_is_never_written_over_whatever_was_decided()
     }
 }
 
+#[test]
+fn a_conflict_as_deep_as_paths_can_be_needs_no_deeper_stack() {
+    let deep = (0..2000).fold(file("1"), |below, _| dir([("d", below)]));
+    let sandbox = dir([("p", deep.clone())]);
+    let plan = |host: &Entry, decisions: &Decisions| {
+        reconcile(None, Some(host), Some(&sandbox), SyncMode::TwoWaySafe, decisions)
+    };
+    let host = dir([("p", file("h"))]);
+    let open = plan(&host, &Decisions::none()).conflicts;
+    let decisions = decide_all(&open, Choice::Both);
+    assert_eq!(plan(&host, &decisions).copies.len(), 1);
+    let host = dir([("p", file("h")), ("p (sandbox)", deep)]);
+    assert_eq!(plan(&host, &decisions).sandbox.len(), 2);
+}
+
 fn choices() -> impl Strategy<Value = Choice> {
     prop::sample::select(vec![Choice::Host, Choice::Sandbox, Choice::Both])
 }
