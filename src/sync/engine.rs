@@ -21,6 +21,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::ancestor::Ancestor;
 use super::decide::Decisions;
+use super::guard::{Guards, take_out_guarded};
 use super::manifest::{Manifest, ManifestError, ReplicaPair};
 use super::plan::{Plan, Side, Step, creations_first, flatten};
 use super::reconcile::reconcile;
@@ -307,6 +308,8 @@ impl Engine {
         });
         let (ancestor, mode) = (self.ancestor.root(), self.settings.mode);
         let mut plan = reconcile(ancestor, Some(&host), Some(&sandbox), mode, &Decisions::none());
+        let guards = Guards::new(&self.settings.host_root, None);
+        take_out_guarded(&mut plan, &guards, &Decisions::none());
         safety::check(ancestor, Some(&host), Some(&sandbox), &plan)?;
         for (side, tree) in [(Side::Host, &host), (Side::Sandbox, &sandbox)] {
             let insensitive = self.case_insensitive[usize::from(side == Side::Sandbox)];
