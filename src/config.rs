@@ -106,6 +106,11 @@ pub struct Profile {
     pub exclude: Vec<String>,
     /// Apply `.gitignore` files as well.
     pub gitignore: bool,
+    /// Patterns of what the sandbox may not change on the host without a yes, in place of
+    /// `sync::guard`'s own; gitignore syntax.
+    // Journals that an older skync wrote do not have it.
+    #[serde(default)]
+    pub guarded: Option<Vec<String>>,
     /// Where the project is in the sandbox; else where it is on the host.
     pub root: Option<PathBuf>,
 }
@@ -120,6 +125,7 @@ impl Profile {
             mode: SyncMode::default(),
             exclude: Vec::new(),
             gitignore: false,
+            guarded: None,
             root: None,
         }
     }

@@ -11,8 +11,7 @@
 mod directory;
 mod error;
 
-pub use directory::{DirFd, Kind, Meta};
-pub(crate) use directory::{set_mode, set_mtime};
+pub use directory::{DirFd, Kind, Meta, set_mode, set_mtime};
 pub(crate) use error::reason;
 pub use error::{DiskError, DiskErrorKind};
 

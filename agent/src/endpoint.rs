@@ -5,15 +5,17 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{DiskError, Root};
-use crate::entry::{Digest, File};
+use crate::entry::{Digest, Entry, File};
 use crate::path::SyncPath;
 use crate::rules::Rules;
 use crate::scan::{Look, ScanError, Snapshot, StatCache, scan, scan_at};
 use crate::staging::{Staging, StagingError, sweep};
-use crate::transition::{Applier, Chunk, Outcome, ReadProblem, Step, read_content};
+use crate::transition::{
+    Applier, Chunk, Keeper, Outcome, ReadProblem, Step, entry_at, read_content,
+};
 use crate::watch::Watcher;
 
 /// Why an endpoint cannot work.
@@ -49,6 +51,7 @@ pub struct Endpoint {
     rules: Rules,
     rules_version: Digest,
     cache: Mutex<StatCache>,
+    keeper: Option<Arc<dyn Keeper>>,
 }
 
 impl Endpoint {
@@ -68,7 +71,17 @@ impl Endpoint {
             .filter(|previous| previous.root.path() == root.path())
             .map(|previous| previous.cache().clone())
             .unwrap_or_default();
-        Ok(Self { root, staging, rules, rules_version, cache: Mutex::new(cache) })
+        let cache = Mutex::new(cache);
+        let keeper = previous.and_then(|previous| previous.keeper.clone());
+        Ok(Self { root, staging, rules, rules_version, cache, keeper })
+    }
+
+    /// From now on, what is replaced or removed is given to `keeper` first (invariant I13). An
+    /// endpoint that is opened after this one has the same keeper.
+    #[must_use]
+    pub fn keep_with(mut self, keeper: Arc<dyn Keeper>) -> Self {
+        self.keeper = Some(keeper);
+        self
     }
 
     /// The root.
@@ -133,7 +146,9 @@ impl Endpoint {
         steps: impl Iterator<Item = Step>,
         report: &mut (impl FnMut(Outcome) + Send),
     ) {
-        Applier::new(&self.root, &self.staging, &self.cache, threads()).apply(steps, report);
+        Applier::new(&self.root, &self.staging, &self.cache, threads())
+            .with_keeper(self.keeper.as_deref())
+            .apply(steps, report);
     }
 
     /// Reads a file's content in chunks.
@@ -147,6 +162,14 @@ impl Endpoint {
         sink: &mut impl FnMut(Chunk) -> ControlFlow<()>,
     ) -> Result<(), ReadProblem> {
         read_content(&self.root, path, expected, sink)
+    }
+
+    /// What is at a path now, without children; nothing if there is no such path.
+    ///
+    /// # Errors
+    /// If it cannot be read or keeps changing.
+    pub fn entry_at(&self, path: &SyncPath) -> Result<Option<Entry>, ReadProblem> {
+        entry_at(&self.root, path)
     }
 
     /// Makes what was written survive a power cut (invariant I2).

@@ -5,6 +5,7 @@
 //! - I5: a directory is removed by `rmdir` alone; one with unknown content stays.
 //! - I6: creation never clobbers; replacement is a rename of fully written, hash-checked content.
 //! - I7: everything goes through [`crate::disk`].
+//! - I13: where there is a [`Keeper`], it has what is replaced or removed before that is destroyed.
 //!
 //! A step whose path already is as `new` says is applied, so a plan can be run again after a lost
 //! reply. One path that fails is an outcome, never the end of the others.
@@ -14,11 +15,13 @@
 //! a worker has, wait for the workers first.
 
 mod change;
+mod keep;
 mod permissions;
 mod read;
 mod workers;
 
-pub use read::{ReadProblem, read_content};
+pub use keep::{Doomed, KeepError, Keeper, Kept, Loss};
+pub use read::{ReadProblem, entry_at, read_content};
 
 use std::sync::{Mutex, PoisonError};
 
@@ -101,6 +104,7 @@ pub struct Applier<'a> {
     staging: &'a Staging,
     cache: &'a Mutex<StatCache>,
     writers: usize,
+    keeper: Option<&'a dyn Keeper>,
 }
 
 /// The content that came last and which transition may use it.
@@ -124,7 +128,14 @@ impl<'a> Applier<'a> {
         cache: &'a Mutex<StatCache>,
         writers: usize,
     ) -> Self {
-        Self { root, staging, cache, writers: writers.max(1) }
+        Self { root, staging, cache, writers: writers.max(1), keeper: None }
+    }
+
+    /// The same, with someone who keeps what is replaced or removed.
+    #[must_use]
+    pub fn with_keeper(mut self, keeper: Option<&'a dyn Keeper>) -> Self {
+        self.keeper = keeper;
+        self
     }
 
     /// Applies all steps and blocks until the last is done. Each transition is reported once, from
@@ -134,7 +145,8 @@ impl<'a> Applier<'a> {
         let report = |index, status| {
             (report.lock().unwrap_or_else(PoisonError::into_inner))(Outcome { index, status });
         };
-        let change = change::Change { root: self.root, staging: self.staging, cache: self.cache };
+        let Self { root, staging, cache, keeper, .. } = *self;
+        let change = change::Change { root, staging, cache, keeper };
         let work = |job: workers::Job| {
             let status = change.apply(&job.transition, job.content);
             report(job.index, status);
@@ -164,6 +176,9 @@ impl<'a> Applier<'a> {
                 index += 1;
             }
         });
+        if let Some(keeper) = keeper {
+            keeper.rest();
+        }
     }
 
     fn take_chunk(&self, arrived: Arrived<'a>, chunk: Chunk) -> Arrived<'a> {

@@ -50,7 +50,8 @@ pub(super) fn profile(
     profile.mode = checker
         .text(table, "mode", |text| values::one_of("mode", text, &values::MODES))
         .unwrap_or_default();
-    profile.exclude = checker.exclude(table);
+    profile.exclude = checker.patterns(table, "exclude").unwrap_or_default();
+    profile.guarded = checker.patterns(table, "guarded");
     profile.gitignore =
         checker.value(table, "gitignore", "true or false", Value::as_bool).unwrap_or(false);
     profile.root = checker.text(table, "root", values::absolute_path);
@@ -211,13 +212,12 @@ impl Checker<'_> {
         env
     }
 
-    fn exclude(&mut self, table: &dyn TableLike) -> Vec<String> {
-        let Some(item) = table.get("exclude") else {
-            return Vec::new();
-        };
+    /// Reads a list of patterns; nothing if there is none.
+    fn patterns(&mut self, table: &dyn TableLike, key: &str) -> Option<Vec<String>> {
+        let item = table.get(key)?;
         let Some(entries) = item.as_array() else {
-            self.report(item.span(), wrong_type("exclude", "a list", item));
-            return Vec::new();
+            self.report(item.span(), wrong_type(key, "a list", item));
+            return None;
         };
         let mut patterns = Vec::new();
         for entry in entries {
@@ -231,12 +231,12 @@ impl Checker<'_> {
             match parsed {
                 Ok(pattern) => patterns.push(pattern),
                 Err(bad) => {
-                    let bad = Bad { message: format!("`exclude`: {}", bad.message), ..bad };
+                    let bad = Bad { message: format!("`{key}`: {}", bad.message), ..bad };
                     self.report(entry.span(), bad);
                 }
             }
         }
-        patterns
+        Some(patterns)
     }
 
     fn docker(&mut self, table: &dyn TableLike, kind: Kind, profile: &Key) -> DockerConfig {

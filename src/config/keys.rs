@@ -9,7 +9,7 @@ use crate::ui::visible;
 /// The keys of every driver.
 pub(super) const KEYS_ALWAYS: [&str; 2] = ["driver", "env"];
 /// The keys of every driver with two sides, so not of `local`.
-pub(super) const KEYS_SYNC: [&str; 4] = ["mode", "exclude", "gitignore", "root"];
+pub(super) const KEYS_SYNC: [&str; 5] = ["mode", "exclude", "gitignore", "guarded", "root"];
 /// The keys of the docker driver.
 pub(super) const KEYS_DOCKER: [&str; 9] =
     ["image", "container", "memory", "cpus", "pids", "network", "user", "link", "host"];

@@ -207,6 +207,7 @@ impl Maker {
             mode: profile.mode,
             exclude: profile.exclude.clone(),
             gitignore: profile.gitignore,
+            guarded: profile.guarded.clone(),
             durable,
         }
     }

@@ -8,7 +8,7 @@
 //! ancestor here, the host's and the sandbox's with whoever follows them. Where all three are the
 //! same they share their directories, see [`Core::share`].
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use skync_agent::entry::{Children, Directory, Entry};
@@ -18,7 +18,9 @@ use skync_agent::transition::Status;
 
 use super::agree::agree;
 use super::ancestor::{Ancestor, AncestorSet};
+use super::decide::{Decision, Decisions};
 use super::dirty::Dirty;
+use super::guard::{Guards, take_out_guarded};
 use super::plan::{Conflict, Plan, Problem, Side, Step, creations_first, flatten};
 use super::reconcile::reconcile_within;
 use super::safety::{self, Halt};
@@ -44,6 +46,9 @@ pub struct Batch {
     pub plan: Plan,
     /// The steps for host and sandbox, in order.
     pub steps: [Arc<Vec<Step>>; 2],
+    /// Where the sandbox has the content of steps for the host, if not at their own path: these
+    /// steps keep a version beside another, and are never recorded.
+    pub sources: Arc<HashMap<SyncPath, SyncPath>>,
     /// What was looked at.
     dirty: Dirty,
 }
@@ -64,6 +69,8 @@ pub struct View<'a> {
     pub sandbox: Option<&'a Entry>,
     /// What is excluded.
     pub rules: &'a Rules,
+    /// What the sandbox may not change on the host without a yes.
+    pub guards: &'a Guards,
     /// The side does not tell names apart that differ only in case.
     pub case_insensitive: [bool; 2],
 }
@@ -92,6 +99,10 @@ pub struct Core {
     mode: SyncMode,
     ancestor: Ancestor,
     dirty: Dirty,
+    /// What a person decided about conflicts.
+    decisions: Decisions,
+    /// Decisions that are carried out or void.
+    spent: Vec<SyncPath>,
     /// Where nothing is done because a person must decide.
     conflicts: BTreeMap<SyncPath, Conflict>,
     /// Where nothing is done because it cannot be.
@@ -116,6 +127,8 @@ impl Core {
             mode,
             ancestor,
             dirty: Dirty::all(),
+            decisions: Decisions::none(),
+            spent: Vec::new(),
             conflicts: BTreeMap::new(),
             problems: BTreeMap::new(),
             failed: BTreeMap::new(),
@@ -231,7 +244,15 @@ impl Core {
         }
         let (host, sandbox) = (host.as_ref(), sandbox.as_ref());
         let ancestor = self.ancestor.root();
-        let mut plan = reconcile_within(ancestor, host, sandbox, self.mode, &self.dirty);
+        let mut plan = reconcile_within(
+            ancestor,
+            host,
+            sandbox,
+            self.mode,
+            &self.decisions,
+            &self.dirty,
+        );
+        take_out_guarded(&mut plan, view.guards, &self.decisions);
         self.check(host, sandbox, &plan)?;
         for (side, tree) in [(Side::Host, host), (Side::Sandbox, sandbox)] {
             let changes = match side {
@@ -247,15 +268,19 @@ impl Core {
             *changes = kept;
             plan.problems.extend(problems);
         }
+        let (copies, sources) = copied(&plan);
         let steps = [Side::Host, Side::Sandbox].map(|side| {
-            let steps = flatten(plan.changes(side));
+            let mut steps = flatten(plan.changes(side));
+            if side == Side::Host {
+                steps.extend(copies.iter().cloned());
+            }
             // Where `a` is `A`, a new name must not meet the old one: it would be taken for made
             // already, and be removed with the old one.
             Arc::new(if view.case_insensitive[at(side)] { steps } else { creations_first(steps) })
         });
         let dirty = std::mem::take(&mut self.dirty);
         self.note_open(&plan, &steps, &dirty);
-        Ok(Some(Batch { plan, steps, dirty }))
+        Ok(Some(Batch { plan, steps, sources: Arc::new(sources), dirty }))
     }
 
     /// Puts off what was overtaken too often, and takes up what has waited long enough.
@@ -292,6 +317,8 @@ impl Core {
 
     /// What is open at the paths that were looked at is what the plan says of them.
     fn note_open(&mut self, plan: &Plan, steps: &[Arc<Vec<Step>>; 2], dirty: &Dirty) {
+        let void = self.decisions.take_unused(&plan.decided, |path| dirty.touches(path));
+        self.spent.extend(void);
         self.conflicts.retain(|path, _| !dirty.touches(path));
         self.problems.retain(|(path, _), _| !dirty.touches(path));
         self.failed.retain(|(path, _), _| !dirty.touches(path));
@@ -325,7 +352,11 @@ impl Core {
                 steps.zip(&outcomes[at(side)]).map(move |(step, status)| (side, step, status))
             })
         };
-        let done = all().map(|(_, step, status)| (step, *status == Some(Status::Applied)));
+        let is_copy =
+            |side: Side, step: &Step| side == Side::Host && batch.sources.contains_key(&step.path);
+        let done = all()
+            .filter(|(side, step, _)| !is_copy(*side, step))
+            .map(|(_, step, status)| (step, *status == Some(Status::Applied)));
         let changes = self.ancestor.advance(&batch.plan.agreed, done);
         for (side, step, status) in all() {
             match status {
@@ -339,7 +370,35 @@ impl Core {
                 Some(Status::Stale) | None => self.overtaken(&step.path, side, now_ns),
             }
         }
+        for copy in &batch.plan.copies {
+            // With the copy in place its conflict is settled by the next plan.
+            self.dirty.add(&copy.conflict.path);
+            self.dirty.add(&copy.change.path);
+        }
+        self.spend(batch);
         changes
+    }
+
+    /// Forgets decisions that were carried out.
+    fn spend(&mut self, batch: &Batch) {
+        for path in &batch.plan.decided {
+            if !self.dirty.touches(path) && !self.failed.keys().any(|(at, _)| at.is_below(path)) {
+                self.decisions.remove(path);
+                self.spent.push(path.clone());
+            }
+        }
+    }
+
+    /// What a person decided about a conflict; carried out by the next plan if it is about the
+    /// versions that are there.
+    pub fn decide(&mut self, path: &SyncPath, decision: Decision) {
+        self.decisions.insert(path.clone(), decision);
+        self.dirty.add(path);
+    }
+
+    /// Takes the paths of decisions that are carried out, or void since a version changed.
+    pub fn take_spent(&mut self) -> Vec<SyncPath> {
+        std::mem::take(&mut self.spent)
     }
 
     fn overtaken(&mut self, path: &SyncPath, side: Side, now_ns: u64) {
@@ -366,6 +425,18 @@ impl Core {
         self.ancestor.share(adopt);
         adopt(sandbox);
     }
+}
+
+/// The steps that keep versions of the sandbox under new names, and where their content is.
+fn copied(plan: &Plan) -> (Vec<Step>, HashMap<SyncPath, SyncPath>) {
+    let (mut steps, mut sources) = (Vec::new(), HashMap::new());
+    for copy in &plan.copies {
+        for step in flatten(std::slice::from_ref(&copy.change)) {
+            sources.insert(step.path.clone(), copy.source_of(&step.path));
+            steps.push(step);
+        }
+    }
+    (steps, sources)
 }
 
 /// Makes `tree` use the host's children where it has the same.

@@ -21,6 +21,7 @@ use tokio::task::{AbortHandle, JoinError, JoinHandle};
 
 use super::ancestor::{Ancestor, AncestorSet};
 use super::core::{Batch, Core, Outcomes, View};
+use super::guard::Guards;
 use super::host::Host;
 use super::inbox::Inbox;
 use super::manifest::{ManifestError, ReplicaPair};
@@ -82,6 +83,9 @@ pub struct Settings {
     pub exclude: Vec<String>,
     /// Apply `.gitignore` files too.
     pub gitignore: bool,
+    /// Patterns of what the sandbox may not change on the host without a yes, instead of the
+    /// built-in ones (I14).
+    pub guarded: Option<Vec<String>>,
     /// The sandbox may outlive this session: what is recorded must survive a power cut.
     pub durable: bool,
 }
@@ -116,6 +120,7 @@ pub struct Engine {
     unwatched: [Option<String>; 2],
     /// The rules may have changed.
     rules_dirty: bool,
+    guards: Guards,
     case_insensitive: [bool; 2],
     /// The record that is being written: it may lag (I2), so nobody waits for it.
     saving: Option<JoinHandle<Result<(), ManifestError>>>,
@@ -154,6 +159,7 @@ impl Engine {
             tracing::warn!(problem, "starting with an empty ancestor");
         }
         let ancestor = Ancestor::from_tree(loaded.root).unwrap_or_default();
+        let guards = Guards::new(&settings.host_root, settings.guarded.as_deref());
         let root = host.endpoint().root();
         let case_insensitive = [root.is_case_insensitive().unwrap_or(false), false];
         Ok(Self {
@@ -167,6 +173,7 @@ impl Engine {
             following: None,
             unwatched: [None, None],
             rules_dirty: true,
+            guards,
             case_insensitive,
             saving: None,
             inbox: Arc::default(),
@@ -301,6 +308,7 @@ impl Engine {
             host: host.as_ref(),
             sandbox: sandbox.as_ref(),
             rules: self.host.endpoint().rules(),
+            guards: &self.guards,
             case_insensitive: self.case_insensitive,
         };
         let planned = self.core.plan(&view, self.now_ns());
@@ -365,7 +373,7 @@ impl Engine {
         let durable = self.settings.durable;
         let [to_host, to_sandbox] = &batch.steps;
         let (pulled, pushed) = tokio::join!(
-            pull(follower, self.sandbox.clone(), to_host, durable, &self.counters),
+            pull(follower, self.sandbox.clone(), to_host, &batch.sources, durable, &self.counters),
             push(follower, self.sandbox.clone(), &self.replay, to_sandbox, durable, &self.counters),
         );
         Ok([pulled?, pushed?])

@@ -1,4 +1,5 @@
-//! The record of a session, in SQLite: the ancestor, the host's stat cache, the open conflicts.
+//! The record of a session, in SQLite: the ancestor, the host's stat cache, the open conflicts and
+//! what was decided about them.
 //!
 //! It is safe to lose. Without an ancestor the next round can create and can find conflicts, but
 //! deletes nothing; without a stat cache files are read again. So whatever is wrong with a manifest
@@ -20,10 +21,12 @@ use skync_agent::entry::{Digest, Entry, TreeError, validate_ancestor};
 use skync_agent::path::SyncPath;
 
 use super::ancestor::AncestorSet;
-use super::plan::{Conflict, ConflictKind, Side};
 
+mod conflicts;
 mod rows;
 mod schema;
+
+pub use conflicts::OpenConflict;
 
 #[cfg(test)]
 mod tests;
@@ -52,6 +55,14 @@ pub enum ManifestError {
     /// SQLite refused.
     #[error("cannot read or write the manifest")]
     Database(#[from] rusqlite::Error),
+    /// Another version of skync, another program or damage; it was left as it is.
+    #[error("cannot use the manifest `{}`: {reason}", path.display())]
+    Unusable {
+        /// The manifest.
+        path: PathBuf,
+        /// Why, for a person to read.
+        reason: String,
+    },
     /// A value in the manifest, or on its way there, is none that can be.
     #[error("the manifest would hold something that is not valid: {0}")]
     Invalid(String),
@@ -73,6 +84,7 @@ impl ManifestError {
             }
             Self::Open { .. }
             | Self::MoveAside { .. }
+            | Self::Unusable { .. }
             | Self::Invalid(_)
             | Self::Tree(_)
             | Self::Diverged(_) => false,
@@ -154,6 +166,23 @@ impl Manifest {
             Err(unusable) => open_anew(path, &owner, &unusable.0, &mut notes)?,
         };
         Ok(Self { path: path.into(), owner, database, notes })
+    }
+
+    /// Opens a manifest that is there, beside a session that may be using it; nothing if none is
+    /// there. It is never made, nor moved aside: that is for its session to do.
+    ///
+    /// # Errors
+    /// [`ManifestError::Unusable`] if it cannot be read by this skync.
+    pub fn join(path: &Path, owner: Owner) -> Result<Option<Self>, ManifestError> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        match schema::open(path, &owner)? {
+            Ok(database) => {
+                Ok(Some(Self { path: path.into(), owner, database, notes: Vec::new() }))
+            }
+            Err(unusable) => Err(ManifestError::Unusable { path: path.into(), reason: unusable.0 }),
+        }
     }
 
     /// What happened that a person should know; each is handed out once.
@@ -305,56 +334,6 @@ impl Manifest {
         Ok(())
     }
 
-    /// The conflicts as last set, by path.
-    ///
-    /// # Errors
-    /// If the database cannot be read, or holds something that is no conflict.
-    pub fn conflicts(&self) -> Result<Vec<Conflict>, ManifestError> {
-        let mut statement =
-            self.database.prepare_cached("SELECT path, kind FROM conflict ORDER BY path")?;
-        let mut found = statement.query([])?;
-        let mut conflicts = Vec::new();
-        while let Some(row) = found.next()? {
-            let bytes: Vec<u8> = row.get(0)?;
-            let path = SyncPath::parse(&bytes)
-                .map_err(|error| ManifestError::Invalid(error.to_string()))?;
-            let [host, sandbox, ancestor] = rows::CONFLICT_SIDES
-                .map(|side| rows::load_conflict_entry(&self.database, &path, side));
-            let kind = conflict_kind(row.get(1)?)?;
-            let (host, sandbox, ancestor) = (host?, sandbox?, ancestor?);
-            conflicts.push(Conflict { path, host, sandbox, ancestor, kind });
-        }
-        conflicts.sort_by(|one, other| one.path.cmp(&other.path));
-        Ok(conflicts)
-    }
-
-    /// Puts these conflicts in place of all that are there.
-    ///
-    /// # Errors
-    /// What SQLite says; nothing was changed then.
-    pub fn set_conflicts(&mut self, conflicts: &[Conflict]) -> Result<(), ManifestError> {
-        let transaction = self.database.transaction()?;
-        transaction.execute_batch("DELETE FROM conflict; DELETE FROM conflict_entry;")?;
-        {
-            let mut insert =
-                transaction.prepare_cached("INSERT INTO conflict (path, kind) VALUES (?1, ?2)")?;
-            for conflict in conflicts {
-                insert.execute(params![conflict.path.as_bytes(), conflict_code(conflict.kind)])?;
-                let entries = [&conflict.host, &conflict.sandbox, &conflict.ancestor];
-                for (side, entry) in rows::CONFLICT_SIDES.into_iter().zip(entries) {
-                    rows::insert_conflict_entry(
-                        &transaction,
-                        &conflict.path,
-                        side,
-                        entry.as_ref(),
-                    )?;
-                }
-            }
-        }
-        transaction.commit()?;
-        Ok(())
-    }
-
     fn start_anew(&mut self, reason: &str) -> Result<(), ManifestError> {
         // The damaged file must be closed before it is moved.
         drop(std::mem::replace(&mut self.database, Connection::open_in_memory()?));
@@ -438,23 +417,4 @@ fn read_stat(row: &Row<'_>) -> Result<Option<StatRow>, rusqlite::Error> {
         digest,
         recorded_ns: row.get(6)?,
     }))
-}
-
-fn conflict_code(kind: ConflictKind) -> i64 {
-    match kind {
-        ConflictKind::BothChanged => 1,
-        ConflictKind::SandboxChanged => 2,
-        ConflictKind::Blocked(Side::Host) => 3,
-        ConflictKind::Blocked(Side::Sandbox) => 4,
-    }
-}
-
-fn conflict_kind(code: i64) -> Result<ConflictKind, ManifestError> {
-    match code {
-        1 => Ok(ConflictKind::BothChanged),
-        2 => Ok(ConflictKind::SandboxChanged),
-        3 => Ok(ConflictKind::Blocked(Side::Host)),
-        4 => Ok(ConflictKind::Blocked(Side::Sandbox)),
-        _ => Err(ManifestError::Invalid(format!("{code} is no kind of conflict"))),
-    }
 }

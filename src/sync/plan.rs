@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use skync_agent::entry::{Directory, Entry};
+use skync_agent::entry::{Digest, Directory, Entry};
 use skync_agent::path::{Name, SyncPath};
 
 use super::tracked::shallow_tracked;
@@ -75,6 +75,20 @@ pub enum ConflictKind {
     SandboxChanged,
     /// Excluded, special or unreadable content on that side is in the way.
     Blocked(Side),
+    /// The sandbox changed a path that it may not change on the host without a yes (I14).
+    Guarded,
+    /// The sandbox made a symbolic link that leads out of the project (I14).
+    LeavesRoot,
+}
+
+impl ConflictKind {
+    /// True if the sides do not disagree: what the sandbox did is held back until a person says yes.
+    pub fn is_held(self) -> bool {
+        match self {
+            Self::Guarded | Self::LeavesRoot => true,
+            Self::BothChanged | Self::SandboxChanged | Self::Blocked(_) => false,
+        }
+    }
 }
 
 impl fmt::Display for ConflictKind {
@@ -85,6 +99,8 @@ impl fmt::Display for ConflictKind {
             Self::Blocked(side) => {
                 write!(f, "content on the {side} that is not synchronised is in the way")
             }
+            Self::Guarded => f.write_str("guarded: the sandbox changed what may run on the host"),
+            Self::LeavesRoot => f.write_str("guarded: a symbolic link out of the project"),
         }
     }
 }
@@ -102,6 +118,9 @@ pub struct Conflict {
     pub sandbox: Option<Entry>,
     /// What both last agreed on.
     pub ancestor: Option<Entry>,
+    /// Of the side that is a directory (never both are): a digest of what is in it, so that a
+    /// decision about it does not cover what came later. See [`super::decide::contents`].
+    pub contents: Option<Digest>,
     /// Why.
     pub kind: ConflictKind,
 }
@@ -164,12 +183,40 @@ pub struct Plan {
     pub problems: Vec<Problem>,
     /// What was decided and may surprise.
     pub notes: Vec<Note>,
+    /// Conflicts that a person's decision settles. A decision that is not among them, in a plan that
+    /// looked at its path, is spent or void.
+    pub decided: Vec<SyncPath>,
+    /// What is to be kept beside a conflict's path, on the host only.
+    pub copies: Vec<Copy>,
+}
+
+/// A version of the sandbox that comes to the host under a new name, so that another can take its
+/// path. Carried out like a change to the host, with two differences: the content is at
+/// `conflict.path` in the sandbox, see [`Copy::source_of`]; and its steps are never recorded in the
+/// ancestor, for the sandbox does not have the new path (it would count as deleted there).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copy {
+    /// The conflict that it settles in part; it is among [`Plan::decided`].
+    pub conflict: Conflict,
+    /// What is made on the host; `old` is what an earlier try made of it.
+    pub change: Change,
+}
+
+impl Copy {
+    /// Where the sandbox has what a step of this copy makes at `path`.
+    pub fn source_of(&self, path: &SyncPath) -> SyncPath {
+        let depth = self.change.path.names().count();
+        path.names().skip(depth).fold(self.conflict.path.clone(), |path, name| {
+            Name::parse(name).map_or_else(|_| path.clone(), |name| path.join(&name))
+        })
+    }
 }
 
 impl Plan {
     /// True if nothing is to be changed: neither side, nor the ancestor.
     pub fn is_empty(&self) -> bool {
-        self.host.is_empty() && self.sandbox.is_empty() && self.agreed.is_empty()
+        let is_still = self.host.is_empty() && self.sandbox.is_empty() && self.copies.is_empty();
+        is_still && self.agreed.is_empty()
     }
 
     /// The changes to one side.

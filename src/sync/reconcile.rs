@@ -39,15 +39,19 @@ use std::slice;
 use skync_agent::entry::{Directory, Entry};
 use skync_agent::path::{Name, SyncPath};
 
+use super::decide::Decisions;
 use super::dirty::Dirty;
-use super::plan::{Change, Conflict, ConflictKind, Note, NoteKind, Plan, Problem, Side};
+use super::plan::{Change, ConflictKind, Note, NoteKind, Plan, Problem, Side};
 use super::tracked::{holds_problem, holds_untracked, is_absent, shallow_tracked, tracked};
 use crate::config::SyncMode;
+
+mod decided;
 
 #[cfg(test)]
 mod tests;
 
-/// Compares both sides with the ancestor and plans what makes them the same.
+/// Compares both sides with the ancestor and plans what makes them the same. Where that is a
+/// conflict, and a person decided about just these two versions, the plan does what was decided.
 ///
 /// The cost is linear in the size of the three trees, as far as they do not share their directories;
 /// only what goes into the plan is copied.
@@ -56,8 +60,9 @@ pub fn reconcile(
     host: Option<&Entry>,
     sandbox: Option<&Entry>,
     mode: SyncMode,
+    decisions: &Decisions,
 ) -> Plan {
-    reconcile_within(ancestor, host, sandbox, mode, &Dirty::all())
+    reconcile_within(ancestor, host, sandbox, mode, decisions, &Dirty::all())
 }
 
 /// As [`reconcile`], for nothing but the paths in `dirty` and what is below them.
@@ -69,13 +74,14 @@ pub fn reconcile_within<'a>(
     host: Option<&'a Entry>,
     sandbox: Option<&'a Entry>,
     mode: SyncMode,
+    decisions: &'a Decisions,
     dirty: &'a Dirty,
 ) -> Plan {
     if dirty.is_empty() {
         return Plan::default();
     }
-    let mut walk = Walk { mode, trail: Vec::new(), plan: Plan::default() };
     let root = Trio { ancestor, host, sandbox, dirty };
+    let mut walk = Walk { mode, decisions, root, trail: Vec::new(), plan: Plan::default() };
     let mut levels: Vec<_> = walk.visit(root).into_iter().collect();
     // A loop rather than a recursion: how deep the sandbox's tree is, is the sandbox's choice.
     while let Some(level) = levels.last_mut() {
@@ -196,6 +202,8 @@ impl Drift {
 
 struct Walk<'a> {
     mode: SyncMode,
+    decisions: &'a Decisions,
+    root: Trio<'a>,
     /// The names from the root to where the walk is. A path is built only where one is needed.
     trail: Vec<&'a Name>,
     plan: Plan,
@@ -368,6 +376,15 @@ impl<'a> Walk<'a> {
     /// Plans that `to` becomes what the other side is. False if that is a conflict because of
     /// something on `to` that is never written over.
     fn write_unless_blocked(&mut self, to: Side, at: Trio<'a>) -> bool {
+        let written = self.try_write(to, at);
+        if !written {
+            self.conflict(at, ConflictKind::Blocked(to));
+        }
+        written
+    }
+
+    /// As [`Walk::write_unless_blocked`], without a conflict.
+    fn try_write(&mut self, to: Side, at: Trio<'a>) -> bool {
         let target = at.on(to);
         let source = at.on(to.other()).filter(|source| !is_absent(Some(source)));
         let Some(new) = source.and_then(tracked) else {
@@ -375,7 +392,6 @@ impl<'a> Walk<'a> {
             return true;
         };
         if target.is_some_and(holds_untracked) {
-            self.conflict(at, ConflictKind::Blocked(to));
             return false;
         }
         self.change(to, target.and_then(tracked), Some(new));
@@ -413,16 +429,6 @@ impl<'a> Walk<'a> {
         let path = self.path();
         let (old, new) = (old.and_then(shallow_tracked), new.and_then(shallow_tracked));
         self.plan.agreed.push(Change { path, old, new });
-    }
-
-    fn conflict(&mut self, at: Trio<'a>, kind: ConflictKind) {
-        self.plan.conflicts.push(Conflict {
-            path: self.path(),
-            host: at.host.map(Entry::shallow),
-            sandbox: at.sandbox.map(Entry::shallow),
-            ancestor: at.ancestor.map(Entry::shallow),
-            kind,
-        });
     }
 
     fn note(&mut self, kind: NoteKind) {

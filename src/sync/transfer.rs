@@ -5,7 +5,7 @@
 //! the other; what changed in between is left for the next round. Reading and writing happen on
 //! blocking threads, every channel is bounded, and no file is held in memory whole.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use skync_agent::endpoint::Endpoint;
 use skync_agent::entry::{Entry, File};
 use skync_agent::follow::Follower;
+use skync_agent::path::SyncPath;
 use skync_agent::proto::agent_client::AgentClient;
 use skync_agent::proto::{self, ApplyRequest, Chunk, SupplyRequest, Wanted};
 use skync_agent::transition::{self, Outcome, Status, Transition};
@@ -199,7 +200,8 @@ impl Sender {
     }
 }
 
-/// Carries steps from the sandbox to the host.
+/// Carries steps from the sandbox to the host. `sources` says where the sandbox has the content of a
+/// step, if not at its own path.
 ///
 /// # Errors
 /// If the link breaks. What was written until then is in the outcomes of nobody; the next scan
@@ -208,6 +210,7 @@ pub async fn pull(
     host: &Arc<Follower>,
     mut sandbox: AgentClient<Channel>,
     steps: &Arc<Vec<Step>>,
+    sources: &Arc<HashMap<SyncPath, SyncPath>>,
     durable: bool,
     counters: &Arc<Counters>,
 ) -> Result<Outcomes, TransferError> {
@@ -216,7 +219,7 @@ pub async fn pull(
     }
     counters.begin(steps);
     let (want, wanted) = mpsc::channel(MESSAGES_WAITING_MAX);
-    tokio::spawn(ask(Arc::clone(steps), want));
+    tokio::spawn(ask(Arc::clone(steps), Arc::clone(sources), want));
     let (chunks_in, chunks) = mpsc::channel(MESSAGES_WAITING_MAX);
     let (host, steps, counters) = (Arc::clone(host), Arc::clone(steps), Arc::clone(counters));
     let writer = tokio::task::spawn_blocking(move || {
@@ -257,10 +260,14 @@ pub async fn pull(
     }
 }
 
-async fn ask(steps: Arc<Vec<Step>>, want: mpsc::Sender<SupplyRequest>) {
+async fn ask(
+    steps: Arc<Vec<Step>>,
+    sources: Arc<HashMap<SyncPath, SyncPath>>,
+    want: mpsc::Sender<SupplyRequest>,
+) {
     let mut wanted = steps.iter().filter_map(|step| {
         needed(step).map(|file| Wanted {
-            path: step.path.as_bytes().to_vec(),
+            path: sources.get(&step.path).unwrap_or(&step.path).as_bytes().to_vec(),
             digest: file.digest.0.to_vec(),
             size: file.size,
         })

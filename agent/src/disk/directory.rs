@@ -238,6 +238,15 @@ impl DirFd {
         }
     }
 
+    /// Gives `name` a second name that must not be taken. A symbolic link gets one itself.
+    ///
+    /// # Errors
+    /// `EXIST` if the name is taken, `XDEV` for another file system.
+    pub fn link_new(&self, name: &Name, to: &Self, to_name: &Name) -> Result<(), Errno> {
+        let (from, target) = (name.as_os_str(), to_name.as_os_str());
+        rustix::fs::linkat(&self.0, from, &to.0, target, AtFlags::empty())
+    }
+
     /// Moves `name` over another.
     ///
     /// # Errors
@@ -265,7 +274,7 @@ impl DirFd {
 ///
 /// # Errors
 /// What the system says.
-pub(crate) fn set_mode(file: &File, mode: u16) -> Result<(), Errno> {
+pub fn set_mode(file: &File, mode: u16) -> Result<(), Errno> {
     rustix::fs::fchmod(file, mode_bits(mode))
 }
 
@@ -273,7 +282,7 @@ pub(crate) fn set_mode(file: &File, mode: u16) -> Result<(), Errno> {
 ///
 /// # Errors
 /// What the system says.
-pub(crate) fn set_mtime(file: &File, mtime_ns: i64) -> Result<(), Errno> {
+pub fn set_mtime(file: &File, mtime_ns: i64) -> Result<(), Errno> {
     let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT as _ };
     let time = Timespec {
         tv_sec: mtime_ns.div_euclid(1_000_000_000),

@@ -157,6 +157,12 @@ impl Thread<'_> {
                 put_off(&mut self.verify, now, path);
                 continue;
             }
+            // A listing may have met a name that was gone again: then its two events say nothing.
+            if let Some((parent, name)) = path.split()
+                && self.shared.endpoint.rules().is_beside(name.as_bytes())
+            {
+                self.settle.mark(Dirt { path: parent, below: true });
+            }
             if let Some(event) = self.judged(&state, event) {
                 let is_known = event.path().is_some_and(|path| state.tree.find(path).is_some());
                 self.settle.event(event, is_known, now);

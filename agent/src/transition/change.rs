@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
+use super::keep::{Doomed, KeepError, Keeper, Kept, Loss};
 use super::{Status, Transition, permissions};
 use crate::disk::{DirFd, DiskError, DiskErrorKind, Kind, Meta, Root, set_mode, set_mtime};
 use crate::entry::{Digest, Entry, File};
@@ -24,12 +25,14 @@ pub(super) struct Change<'a> {
     pub(super) root: &'a Root,
     pub(super) staging: &'a Staging,
     pub(super) cache: &'a Mutex<StatCache>,
+    pub(super) keeper: Option<&'a dyn Keeper>,
 }
 
 /// Why a transition went no further.
 enum Stop {
     Errno(&'static str, Errno),
     Told(String),
+    NotKept(KeepError),
 }
 
 impl Change<'_> {
@@ -43,6 +46,10 @@ impl Change<'_> {
         let place = Place { change: self, path, directory: &directory, name: &name };
         place.apply(transition, content).unwrap_or_else(|stop| match stop {
             Stop::Told(problem) => Status::Failed { problem, no_space: false },
+            Stop::NotKept(KeepError::Changed) => Status::Stale,
+            Stop::NotKept(KeepError::Failed { problem, no_space }) => {
+                Status::Failed { problem, no_space }
+            }
             Stop::Errno(action, errno) => {
                 let error = DiskError::new(action, path, errno);
                 Status::Failed { problem: error.to_string(), no_space: error.is_no_space() }
@@ -234,7 +241,13 @@ impl<'a> Place<'a> {
             Err(Errno::NOENT) => {}
             Ok(_) | Err(_) => return Ok(Status::Stale),
         }
-        match self.directory.remove_file(self.name) {
+        let (directory, name) = (self.directory, self.name);
+        let removed = match self.keep(meta, directory, name, Loss::Deleted, false)? {
+            Kept::Moved => Ok(()),
+            Kept::Copied if !self.is_unchanged(meta) => return Ok(Status::Stale),
+            Kept::Copied => directory.remove_file(name),
+        };
+        match removed {
             Ok(()) | Err(Errno::NOENT) => {
                 self.change.cache().remove(self.path);
                 Ok(Status::Applied)
@@ -242,6 +255,26 @@ impl<'a> Place<'a> {
             Err(Errno::ISDIR) => Ok(Status::Stale),
             Err(errno) => Err(Stop::Errno("remove", errno)),
         }
+    }
+
+    /// Has what is about to be destroyed kept, if there is someone to do it.
+    fn keep(
+        &self,
+        meta: &Meta,
+        directory: &DirFd,
+        name: &Name,
+        loss: Loss,
+        must_stay: bool,
+    ) -> Result<Kept, Stop> {
+        let Some(keeper) = self.change.keeper else { return Ok(Kept::Copied) };
+        let doomed = Doomed { path: self.path, meta, directory, name, loss, must_stay };
+        keeper.keep(&doomed).map_err(Stop::NotKept)
+    }
+
+    /// False if it changed while it was being kept, which may take long.
+    fn is_unchanged(&self, meta: &Meta) -> bool {
+        self.change.keeper.is_none()
+            || self.directory.stat(self.name).is_ok_and(|now| swap::is_same_version(&now, meta))
     }
 
     fn replace(

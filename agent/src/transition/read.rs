@@ -2,14 +2,16 @@
 
 use std::io::Read;
 use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use rustix::io::Errno;
 
 use super::Chunk;
 use crate::disk::{DiskError, DiskErrorKind, Kind, Meta, READ_WINDOW_BYTES, Root};
-use crate::entry::File;
+use crate::entry::{Directory, Entry, File};
 use crate::path::SyncPath;
+use crate::scan::{DigestError, digest_of};
 
 /// Why a file's content was not (wholly) given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +25,42 @@ pub enum ReadProblem {
     /// The receiver asked to stop.
     #[error("the reading of `{0}` was stopped")]
     Stopped(SyncPath),
+}
+
+/// What is at a path, without children: nothing if there is no such path. A file is read for its
+/// digest.
+///
+/// # Errors
+/// If it cannot be read or keeps changing.
+pub fn entry_at(root: &Root, path: &SyncPath) -> Result<Option<Entry>, ReadProblem> {
+    let fail = |errno| ReadProblem::Disk(DiskError::new("read", path, errno));
+    let (directory, name) = match root.parent_of(path) {
+        Err(error) if error.kind() == DiskErrorKind::Missing => return Ok(None),
+        other => other?,
+    };
+    let meta = match directory.stat(&name) {
+        Err(Errno::NOENT) => return Ok(None),
+        other => other.map_err(fail)?,
+    };
+    let entry = match meta.kind {
+        Kind::Directory => Entry::Directory(Directory { mode: meta.mode, ..Directory::default() }),
+        Kind::Symlink => Entry::Symlink(directory.read_link(&name).map_err(fail)?),
+        Kind::Other => Entry::Untracked,
+        Kind::File => {
+            let go = AtomicBool::new(false);
+            match digest_of(&directory, &name, &mut Vec::new(), &go) {
+                Ok((meta, record)) => Entry::File(File {
+                    digest: record.digest,
+                    size: meta.size,
+                    mode: meta.mode,
+                    mtime_ns: meta.mtime_ns,
+                }),
+                Err(DigestError::Errno(errno)) => return Err(fail(errno)),
+                Err(_) => return Err(ReadProblem::Changed(path.clone())),
+            }
+        }
+    };
+    Ok(Some(entry))
 }
 
 /// Gives the content of a file in chunks of at most 256 KiB, in order, without holding more than

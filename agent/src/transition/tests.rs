@@ -12,6 +12,7 @@ use crate::rules::Rules;
 use crate::scan::{Snapshot, scan};
 
 mod bulk;
+mod keeping;
 mod races;
 mod reading;
 

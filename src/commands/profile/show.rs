@@ -107,6 +107,7 @@ fn settings(profile: &Profile, context: &Context) -> Vec<(&'static str, Value)> 
         ("mode", json!(mode_word(profile.mode))),
         ("exclude", json!(profile.exclude)),
         ("gitignore", json!(profile.gitignore)),
+        ("guarded", json!(profile.guarded)),
         ("root", json!(profile.root.as_ref().map(|root| root.to_string_lossy()))),
     ]);
     settings
@@ -120,6 +121,7 @@ fn default_words(key: &str) -> Option<&'static str> {
         "network" => Some("(the engine's default)"),
         "user" => Some("(the image's)"),
         "root" => Some("(where the project is here)"),
+        "guarded" => Some("(what git, direnv, husky and VS Code would run)"),
         _ => None,
     }
 }

@@ -109,6 +109,7 @@ fn a_profile_is_shown_with_its_defaults_and_without_its_secrets() {
       mode       two-way-safe
       exclude    ["dist/"]
       gitignore  false
+      guarded    (what git, direnv, husky and VS Code would run)
       root       (where the project is here)
       env        API_TOKEN=***
       env        CI=1

@@ -38,6 +38,7 @@ host = "unix:///run/docker.sock"
 mode = "one-way-safe"
 exclude = ["dist/", "!dist/keep"]
 gitignore = true
+guarded = [".envrc", "Makefile"]
 root = "/work/app"
 [profiles.dev.env]
 KEY = "value"
@@ -72,6 +73,7 @@ env = { CI = "1" }
             mode: SyncMode::OneWaySafe,
             exclude: vec!["dist/".into(), "!dist/keep".into()],
             gitignore: true,
+            guarded: Some(vec![".envrc".into(), "Makefile".into()]),
             root: Some("/work/app".into()),
         }
     );

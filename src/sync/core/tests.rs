@@ -2,6 +2,8 @@ use skync_agent::entry::Entry;
 use skync_agent::rules::Rules;
 use skync_agent::transition::Status;
 
+use std::path::Path;
+
 use super::*;
 use crate::sync::trees::{dir, file, husk, path};
 
@@ -12,7 +14,14 @@ fn core(agreed: Entry) -> Core {
 fn plan(core: &mut Core, host: &Entry, sandbox: &Entry, folds_case: bool, now_ns: u64) -> Batch {
     let rules = Rules::default();
     let case_insensitive = [folds_case, false];
-    let view = View { host: Some(host), sandbox: Some(sandbox), rules: &rules, case_insensitive };
+    let guards = Guards::new(Path::new("/project"), None);
+    let view = View {
+        host: Some(host),
+        sandbox: Some(sandbox),
+        rules: &rules,
+        guards: &guards,
+        case_insensitive,
+    };
     core.plan(&view, now_ns).expect("no halt").expect("something to do")
 }
 

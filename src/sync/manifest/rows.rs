@@ -24,8 +24,23 @@ const PROBLEM: i64 = 5;
 /// Parent of the root's row.
 const NO_PARENT: i64 = 0;
 
-/// The sides of a conflict as `conflict_entry` has them: host, sandbox, ancestor.
-pub(super) const CONFLICT_SIDES: [i64; 3] = [1, 2, 3];
+/// The tables with what the sides have at a path.
+#[derive(Clone, Copy)]
+pub(super) enum SideTable {
+    /// Of the open conflicts.
+    Conflict,
+    /// Of the decisions.
+    Decision,
+}
+
+impl SideTable {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict_entry",
+            Self::Decision => "decision_entry",
+        }
+    }
+}
 
 /// An entry's columns, borrowed for writing.
 #[derive(Default)]
@@ -343,44 +358,46 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Saves what one side has at a conflict; nothing is saved where nothing is.
-pub(super) fn insert_conflict_entry(
+/// Saves what one side has at a path; nothing is saved where nothing is.
+pub(super) fn insert_side(
     transaction: &Transaction<'_>,
+    table: SideTable,
     path: &SyncPath,
     side: i64,
     entry: Option<&Entry>,
 ) -> Result<(), SqlError> {
     let Some(entry) = entry else { return Ok(()) };
     let of = Columns::of(entry);
-    transaction
-        .prepare_cached(
-            "INSERT INTO conflict_entry
-             (path, side, kind, digest, size, mode, mtime_ns, target)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
-            path.as_bytes(),
-            side,
-            of.kind,
-            of.digest,
-            of.size,
-            of.mode,
-            of.mtime_ns,
-            of.target
-        ])?;
+    let statement = format!(
+        "INSERT INTO {} (path, side, kind, digest, size, mode, mtime_ns, target)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        table.name()
+    );
+    transaction.prepare_cached(&statement)?.execute(params![
+        path.as_bytes(),
+        side,
+        of.kind,
+        of.digest,
+        of.size,
+        of.mode,
+        of.mtime_ns,
+        of.target
+    ])?;
     Ok(())
 }
 
-/// What one side has at a conflict.
-pub(super) fn load_conflict_entry(
+/// What one side has at a path.
+pub(super) fn load_side(
     database: &Connection,
+    table: SideTable,
     path: &SyncPath,
     side: i64,
 ) -> Result<Option<Entry>, ManifestError> {
-    let mut statement = database.prepare_cached(
-        "SELECT kind, digest, size, mode, mtime_ns, target FROM conflict_entry
-         WHERE path = ?1 AND side = ?2",
-    )?;
+    let statement = format!(
+        "SELECT kind, digest, size, mode, mtime_ns, target FROM {} WHERE path = ?1 AND side = ?2",
+        table.name()
+    );
+    let mut statement = database.prepare_cached(&statement)?;
     let mut found = statement.query(params![path.as_bytes(), side])?;
     found.next()?.map(|row| read_entry(row, 0)).transpose()
 }

@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use super::{ManifestError, Owner, open_error};
 
 /// `skyn`: marks the file as ours.
-const APPLICATION_ID: i64 = 0x736b_796e;
+pub(super) const APPLICATION_ID: i64 = 0x736b_796e;
 
 /// How long to wait for another process that has the database locked: a person looking into it with
 /// `sqlite3`, or a session that is just ending.
@@ -23,8 +23,9 @@ const ASIDE_COUNT_MAX: u32 = 5;
 
 /// What takes the database from each version to the next; version N is what N of these make.
 ///
-/// History: 1, the first.
-const MIGRATIONS: [&str; 1] = ["
+/// History: 1, the first. 2, decisions about conflicts, and since when a conflict is open.
+pub(super) const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE meta (
         key TEXT PRIMARY KEY,
         value BLOB NOT NULL
@@ -71,15 +72,41 @@ const MIGRATIONS: [&str; 1] = ["
         target BLOB,
         PRIMARY KEY (path, side)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    ALTER TABLE conflict ADD COLUMN contents BLOB;
+    ALTER TABLE conflict ADD COLUMN since_ns INTEGER NOT NULL DEFAULT 0;
+
+    CREATE TABLE decision (
+        path BLOB PRIMARY KEY,
+        choice INTEGER NOT NULL,
+        contents BLOB
+    ) STRICT, WITHOUT ROWID;
+
+    -- What host (1) and sandbox (2) had when it was decided; no row where nothing was.
+    CREATE TABLE decision_entry (
+        path BLOB NOT NULL,
+        side INTEGER NOT NULL,
+        kind INTEGER NOT NULL,
+        digest BLOB,
+        size INTEGER,
+        mode INTEGER,
+        mtime_ns INTEGER,
+        target BLOB,
+        PRIMARY KEY (path, side)
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// Every column that is read, so that a database that only looks like ours is found out at once.
-const PROBES: [&str; 5] = [
+const PROBES: [&str; 7] = [
     "SELECT key, value FROM meta LIMIT 0",
     "SELECT id, parent, name, kind, digest, size, mode, mtime_ns, target FROM entry LIMIT 0",
     "SELECT path, size, mtime_ns, ctime_ns, inode, digest, recorded_ns FROM stat LIMIT 0",
-    "SELECT path, kind FROM conflict LIMIT 0",
+    "SELECT path, kind, contents, since_ns FROM conflict LIMIT 0",
     "SELECT path, side, kind, digest, size, mode, mtime_ns, target FROM conflict_entry LIMIT 0",
+    "SELECT path, choice, contents FROM decision LIMIT 0",
+    "SELECT path, side, kind, digest, size, mode, mtime_ns, target FROM decision_entry LIMIT 0",
 ];
 
 /// Why a database must be moved aside, for a person to read.

@@ -10,6 +10,8 @@ use crate::sync::trees::{
     dir, dir_of, file, file_with_mode, link, path, script, show, special, unreadable,
 };
 
+mod conflicts;
+
 struct Place {
     directory: tempfile::TempDir,
 }
@@ -262,30 +264,6 @@ fn stats_are_kept_changed_and_removed() {
     let mut stats = place.open().load_stats().expect("stats");
     stats.sort_by(|one, other| one.path.cmp(&other.path));
     assert_eq!(stats, [row("a", 2), row("b/c", u64::MAX)]);
-}
-
-#[test]
-fn conflicts_are_replaced_as_a_whole() {
-    let place = Place::new();
-    let mut manifest = place.open();
-    let conflict = |at: &str, host, kind| Conflict {
-        path: path(at),
-        host,
-        sandbox: Some(file("2")),
-        ancestor: None,
-        kind,
-    };
-    let first = [
-        conflict("a", Some(dir([])), ConflictKind::BothChanged),
-        conflict("a/b", Some(special()), ConflictKind::Blocked(Side::Host)),
-        conflict("a-b", Some(unreadable()), ConflictKind::Blocked(Side::Sandbox)),
-    ];
-    manifest.set_conflicts(&first).expect("saved");
-    assert_eq!(manifest.conflicts().expect("conflicts"), first);
-    let second = [conflict("c", None, ConflictKind::SandboxChanged)];
-    manifest.set_conflicts(&second).expect("saved");
-    drop(manifest);
-    assert_eq!(place.open().conflicts().expect("conflicts"), second);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! The rules as a table, then as properties.
 
 use super::*;
+use crate::sync::plan::Copy;
 use crate::sync::trees::{
     dir, file, file_with_mode, husk, link, script, show, special, unreadable,
 };
 
+mod decided;
 mod rules;
 mod untracked;
 
@@ -40,7 +42,8 @@ fn check(
     };
     let (ancestor, host, sandbox) = (tree(ancestor), tree(host), tree(sandbox));
     for mode in modes {
-        let plan = reconcile(Some(&ancestor), Some(&host), Some(&sandbox), *mode);
+        let plan =
+            reconcile(Some(&ancestor), Some(&host), Some(&sandbox), *mode, &Decisions::none());
         assert_eq!(lines(&plan), expect, "{description}, {mode:?}");
     }
 }
@@ -54,11 +57,15 @@ fn lines(plan: &Plan) -> Vec<String> {
             lines.push(format!("{list}: {path}: {old} -> {new}"));
         }
     }
+    for Copy { change: Change { path, new, .. }, .. } in &plan.copies {
+        lines.push(format!("copy: {path}: {}", show(new.as_ref())));
+    }
     for conflict in &plan.conflicts {
         let kind = match conflict.kind {
             ConflictKind::BothChanged => "both changed".to_owned(),
             ConflictKind::SandboxChanged => "sandbox changed".to_owned(),
             ConflictKind::Blocked(side) => format!("blocked on the {side}"),
+            ConflictKind::Guarded | ConflictKind::LeavesRoot => "held".to_owned(),
         };
         lines.push(format!("conflict: {}: {kind}", conflict.path));
     }

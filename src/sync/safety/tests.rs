@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::SyncMode;
+use crate::sync::decide::Decisions;
 use crate::sync::reconcile::reconcile;
 use crate::sync::trees::{dir, dir_of, file, husk, path, show, unreadable};
 
@@ -10,7 +11,8 @@ fn halt_of(
     mode: SyncMode,
 ) -> Option<Halt> {
     let (ancestor, host, sandbox) = (ancestor.as_ref(), host.as_ref(), sandbox.as_ref());
-    check(ancestor, host, sandbox, &reconcile(ancestor, host, sandbox, mode)).err()
+    check(ancestor, host, sandbox, &reconcile(ancestor, host, sandbox, mode, &Decisions::none()))
+        .err()
 }
 
 fn two_files() -> Option<Entry> {

@@ -3,9 +3,12 @@
 //! It does per cycle what the engine does: takes what the followers tell, plans, has the steps
 //! carried out, takes over the outcomes, and records what both sides hold once it is durable.
 
+use std::path::Path;
+
 use skync::config::SyncMode;
 use skync::sync::ancestor::{Ancestor, AncestorSet};
 use skync::sync::core::{Batch, Core, Outcomes, View};
+use skync::sync::guard::Guards;
 use skync::sync::plan::{Conflict, Problem, Step};
 use skync_agent::entry::{Entry, differences};
 use skync_agent::path::SyncPath;
@@ -160,6 +163,7 @@ impl Engine {
             host: Some(host),
             sandbox: Some(sandbox),
             rules: &self.rules,
+            guards: &Guards::new(Path::new("/project"), None),
             case_insensitive: [self.folds_case, false],
         };
         let batch = match self.core.plan(&view, now_ns) {

@@ -106,6 +106,7 @@ pub fn settings(host: &Path, sandbox: &Path, mode: SyncMode) -> Settings {
         mode,
         exclude: Vec::new(),
         gitignore: false,
+        guarded: None,
         durable: false,
     }
 }

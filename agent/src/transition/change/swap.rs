@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use super::temp::Temp;
-use super::{Place, Status, Stop, bad_plan};
+use super::{Kept, Loss, Place, Status, Stop, bad_plan};
 use crate::disk::Meta;
 use crate::entry::File;
 use crate::path::Name;
@@ -30,12 +30,25 @@ impl<'a> Place<'a> {
                     if !out.is_ok_and(|out| is_same_version(&out, meta)) {
                         return self.restore(temp);
                     }
+                    match self.keep(meta, temp.home, &temp.name, Loss::Overwritten, false) {
+                        Ok(Kept::Moved) => temp.is_placed = true,
+                        // What is under the temporary name goes with it.
+                        Ok(Kept::Copied) => {}
+                        Err(stop) => {
+                            self.restore(temp)?;
+                            return Err(stop);
+                        }
+                    }
                     break;
                 }
                 Ok(false) => {
                     match self.directory.stat(self.name) {
                         Ok(now) if now == *meta => {}
                         Ok(_) | Err(_) => return Ok(Status::Stale),
+                    }
+                    self.keep(meta, self.directory, self.name, Loss::Overwritten, true)?;
+                    if !self.is_unchanged(meta) {
+                        return Ok(Status::Stale);
                     }
                     temp.home.rename_over(&temp.name, self.directory, self.name).map_err(fail)?;
                     temp.is_placed = true;
@@ -94,6 +107,6 @@ impl<'a> Place<'a> {
 }
 
 /// The same object with the same content. Renaming changes the ctime, so that is not compared.
-fn is_same_version(a: &Meta, b: &Meta) -> bool {
+pub(super) fn is_same_version(a: &Meta, b: &Meta) -> bool {
     a.is_same_object(b) && (a.kind, a.size, a.mtime_ns) == (b.kind, b.size, b.mtime_ns)
 }

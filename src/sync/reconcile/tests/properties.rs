@@ -11,13 +11,14 @@ use skync_agent::path::SyncPath;
 use super::naive::NaivePlan;
 use super::world::{Outcome, World, apply, flat, forgotten, scan, worlds};
 use crate::config::SyncMode;
+use crate::sync::decide::Decisions;
 use crate::sync::plan::{Change, Plan, Side, flatten};
 use crate::sync::reconcile::reconcile;
 use crate::sync::tracked::{holds_problem, is_absent, tracked};
 
 use SyncMode::{OneWayReplica, OneWaySafe, TwoWayResolved, TwoWaySafe};
 
-fn modes() -> impl Strategy<Value = SyncMode> {
+pub(super) fn modes() -> impl Strategy<Value = SyncMode> {
     select(vec![TwoWaySafe, TwoWayResolved, OneWaySafe, OneWayReplica])
 }
 
@@ -48,7 +49,7 @@ fn assert_own_work_survives(
     Ok(())
 }
 
-fn digests(world: &World) -> BTreeSet<Digest> {
+pub(super) fn digests(world: &World) -> BTreeSet<Digest> {
     let trees = [world.scan(Side::Host), world.scan(Side::Sandbox)];
     let entries = trees.iter().flat_map(|tree| flat(tree.as_ref()).into_values());
     entries.filter_map(|entry| entry.as_file().map(|file| file.digest)).collect()
@@ -241,7 +242,7 @@ proptest! {
         mode in select(vec![TwoWaySafe, TwoWayResolved, OneWaySafe]),
     ) {
         let (host, sandbox) = (world.scan(Side::Host), world.scan(Side::Sandbox));
-        let plan = reconcile(None, host.as_ref(), sandbox.as_ref(), mode);
+        let plan = reconcile(None, host.as_ref(), sandbox.as_ref(), mode, &Decisions::none());
         prop_assert!(plan.host.iter().chain(&plan.sandbox).all(|change| change.new.is_some()));
         if mode != SyncMode::TwoWayResolved {
             prop_assert_eq!(removals(&plan), BTreeSet::new());

@@ -169,7 +169,8 @@ fn nothing_is_planned_at_or_below_what_could_not_be_read() {
 fn without_an_ancestor_nothing_is_deleted() {
     let host = dir([("a", file("1")), ("b", file("1"))]);
     let sandbox = dir([("b", file("2")), ("c", file("3"))]);
-    let plan = |mode| lines(&reconcile(None, Some(&host), Some(&sandbox), mode));
+    let plan =
+        |mode| lines(&reconcile(None, Some(&host), Some(&sandbox), mode, &Decisions::none()));
     assert_eq!(
         plan(SyncMode::TwoWaySafe),
         [
@@ -183,7 +184,8 @@ fn without_an_ancestor_nothing_is_deleted() {
         plan(SyncMode::OneWaySafe),
         ["sandbox: a: nothing -> 1", "agreed: .: nothing -> {}", "conflict: b: both changed",]
     );
-    let empty = lines(&reconcile(None, Some(&host), None, SyncMode::TwoWaySafe));
+    let empty =
+        lines(&reconcile(None, Some(&host), None, SyncMode::TwoWaySafe, &Decisions::none()));
     assert_eq!(empty, ["sandbox: .: nothing -> {a: 1, b: 1}"]);
 }
 
@@ -191,12 +193,13 @@ fn without_an_ancestor_nothing_is_deleted() {
 fn a_path_as_deep_as_paths_can_be_needs_no_deeper_stack() {
     let deep = |leaf| (0..2000).fold(leaf, |below, _| dir([("d", below)]));
     let (old, new) = (deep(file("1")), deep(file("2")));
-    let plan = reconcile(Some(&old), Some(&new), Some(&old), SyncMode::TwoWaySafe);
+    let plan =
+        reconcile(Some(&old), Some(&new), Some(&old), SyncMode::TwoWaySafe, &Decisions::none());
     assert_eq!(plan.sandbox.len(), 1);
-    let created = reconcile(None, Some(&new), None, SyncMode::TwoWaySafe);
+    let created = reconcile(None, Some(&new), None, SyncMode::TwoWaySafe, &Decisions::none());
     assert_eq!(crate::sync::plan::flatten(&created.sandbox).len(), 2001);
-    let deleted = reconcile(Some(&old), None, Some(&old), SyncMode::TwoWaySafe);
+    let deleted = reconcile(Some(&old), None, Some(&old), SyncMode::TwoWaySafe, &Decisions::none());
     assert_eq!(crate::sync::plan::flatten(&deleted.sandbox).len(), 2001);
-    let kept = reconcile(Some(&old), None, Some(&new), SyncMode::TwoWaySafe);
+    let kept = reconcile(Some(&old), None, Some(&new), SyncMode::TwoWaySafe, &Decisions::none());
     assert_eq!((kept.host.len(), kept.notes.len()), (1, 1));
 }

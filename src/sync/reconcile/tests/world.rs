@@ -10,6 +10,7 @@ use skync_agent::path::SyncPath;
 
 use crate::config::SyncMode;
 use crate::sync::ancestor::Ancestor;
+use crate::sync::decide::Decisions;
 use crate::sync::plan::{Plan, Side, Step, flatten};
 use crate::sync::reconcile::reconcile;
 use crate::sync::tracked::tracked;
@@ -24,6 +25,17 @@ pub(super) enum Node {
     Leaf(Entry),
     /// Content that no scan shows.
     Excluded,
+}
+
+/// The disk that a scan reads as that.
+pub(super) fn node(entry: &Entry) -> Node {
+    match entry {
+        Entry::Directory(directory) => {
+            let children = directory.children.iter();
+            Node::Dir(children.map(|(name, child)| (name.to_string(), node(child))).collect())
+        }
+        leaf => Node::Leaf(leaf.clone()),
+    }
 }
 
 /// What a scan finds.
@@ -139,14 +151,28 @@ impl World {
     }
 
     pub(super) fn plan(&self, mode: SyncMode) -> Plan {
+        self.plan_with(mode, &Decisions::none())
+    }
+
+    pub(super) fn plan_with(&self, mode: SyncMode, decisions: &Decisions) -> Plan {
         let (host, sandbox) = (self.scan(Side::Host), self.scan(Side::Sandbox));
-        reconcile(self.ancestor.root(), host.as_ref(), sandbox.as_ref(), mode)
+        reconcile(self.ancestor.root(), host.as_ref(), sandbox.as_ref(), mode, decisions)
     }
 
     /// Carries a plan out. `fails` says of each step in turn whether it fails for no reason of ours;
     /// steps after the last answer succeed. Returns the steps with how they ended.
     pub(super) fn carry_out(&mut self, plan: &Plan, fails: &[bool]) -> Vec<(Step, Outcome)> {
         let mut fails = fails.iter().copied();
+        for copy in &plan.copies {
+            for step in flatten(std::slice::from_ref(&copy.change)) {
+                if !fails.next().unwrap_or(false) {
+                    let source = copy.source_of(&step.path);
+                    let found = self.scan(Side::Sandbox).and_then(|t| t.find(&source).cloned());
+                    assert!(found.zip(step.new.as_ref()).is_some_and(|(f, n)| f.shallow_eq(n)));
+                    apply(&mut self.host, &step);
+                }
+            }
+        }
         let mut done = Vec::new();
         for side in [Side::Host, Side::Sandbox] {
             for step in flatten(plan.changes(side)) {
