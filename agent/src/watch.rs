@@ -145,6 +145,9 @@ pub struct Watcher {
     /// Threads of a scan add while another forgets. The system calls are made under the lock, as
     /// one directory has one watch: else one thread could end what another was just given.
     watches: Mutex<Watches>,
+    /// What the system's limit is taken for.
+    #[cfg(test)]
+    pub(crate) watch_count_max: usize,
 }
 
 #[derive(Debug, Default)]
@@ -178,7 +181,14 @@ impl Watcher {
             let descriptor = inotify.watch_names(real.parent()?).ok()?;
             Some((descriptor, real.file_name()?.to_owned()))
         });
-        Ok(Self { inotify, root: root.to_path_buf(), above, watches: Mutex::default() })
+        Ok(Self {
+            inotify,
+            root: root.to_path_buf(),
+            above,
+            watches: Mutex::default(),
+            #[cfg(test)]
+            watch_count_max: usize::MAX,
+        })
     }
 
     /// Watches the open directory that is at `path`, before it is listed. Again is no error; a
@@ -188,6 +198,10 @@ impl Watcher {
     /// [`WatchError::Watches`] if the system allows no more.
     pub fn add(&self, path: &SyncPath, directory: &DirFd) -> Result<(), WatchError> {
         let mut watches = self.watches();
+        #[cfg(test)]
+        if watches.by_path.len() >= self.watch_count_max {
+            return Err(WatchError::Watches);
+        }
         let whole = self.root.join(path.as_path());
         match self.inotify.watch(directory, &whole, path.is_root()) {
             Ok(Some(descriptor)) => {

@@ -163,7 +163,7 @@ impl StatCache {
     }
 
     /// Takes over what a scan found below a directory, which began with `known` of it. What others
-    /// recorded meanwhile is kept: their files changed after the scan read them, or before.
+    /// recorded meanwhile is kept, as the scan may have read the file before they wrote it.
     pub(super) fn merge_below(&mut self, directory: &SyncPath, known: &Self, mut found: Self) {
         for (at, group) in self.range(directory) {
             let before = known.groups.get(at);
@@ -251,3 +251,6 @@ impl FromIterator<(SyncPath, FileRecord)> for StatCache {
         cache
     }
 }
+
+#[cfg(test)]
+mod tests;

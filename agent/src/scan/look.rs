@@ -210,3 +210,6 @@ impl Looker<'_> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -142,29 +142,6 @@ fn a_file_is_read_again_only_if_it_may_have_changed() {
 }
 
 #[test]
-fn the_cache_is_a_map() {
-    let record = |size| FileRecord {
-        size,
-        mtime_ns: 1,
-        ctime_ns: 2,
-        inode: 3,
-        digest: Digest::of(b""),
-        recorded_ns: 4,
-    };
-    let mut cache = StatCache::default();
-    cache.insert(&path("a/b"), record(1));
-    cache.insert(&path("c"), record(2));
-    let old = cache.clone();
-    cache.insert(&path("a/b"), record(3));
-    assert_eq!(cache.remove(&path("c")), Some(record(2)));
-    assert_eq!(cache.remove(&path("c")), None);
-    assert_eq!(cache.get(&path("a/b")), Some(&record(3)));
-    assert_eq!(old.get(&path("a/b")), Some(&record(1)), "the copy is its own");
-    assert_eq!(cache.changed_since(&old), (vec![(path("a/b"), record(3))], vec![path("c")]));
-    assert_eq!((cache.len(), cache.is_empty()), (1, false));
-}
-
-#[test]
 fn a_file_that_keeps_changing_is_a_problem_and_stops_nothing() {
     let outside = tempfile::tempdir().expect("a directory");
     put(outside.path(), "still", b"x");
@@ -204,6 +181,49 @@ fn a_tree_that_is_too_deep_is_a_problem_where_it_is() {
     let snapshot = scanned(outside.path());
     assert_eq!(snapshot.problems.len(), 1);
     assert!(snapshot.problems[0].1.contains("levels deep"), "{:?}", snapshot.problems);
+}
+
+#[test]
+fn directories_that_are_listed_are_watched_and_no_others() {
+    let outside = tempfile::tempdir().expect("a directory");
+    for name in ["a/b/f", "a/node_modules/x/y", "venv/x", "c/f"] {
+        put(outside.path(), name, b"");
+    }
+    let root = Root::open(outside.path()).expect("a root");
+    let watcher = Watcher::new(root.path()).expect("a watcher");
+    let (rules, cache, go) = (defaults(), StatCache::default(), AtomicBool::new(false));
+    let watched = |rules: &Rules| {
+        let snapshot = scan(&root, rules, &cache, Some(&watcher), 2, &go).expect("scanned");
+        assert_eq!(snapshot.unwatched, None);
+        watcher.count()
+    };
+    assert_eq!(watched(&defaults()), 4, "the root, a, a/b and c");
+    assert_eq!(watched(&Rules::default()), 7, "and a/node_modules, x in it, and venv");
+    assert_eq!(watched(&rules), 4, "what is excluded by now is forgotten");
+    std::fs::remove_dir_all(outside.path().join("a")).expect("removed");
+    assert_eq!(watched(&rules), 2, "and what is gone, whether or not its events were read");
+}
+
+#[test]
+fn a_scan_goes_on_where_no_more_can_be_watched() {
+    let outside = tempfile::tempdir().expect("a directory");
+    for name in ["a/f", "b/f", "c/f", "d/e/f"] {
+        put(outside.path(), name, b"");
+    }
+    let root = Root::open(outside.path()).expect("a root");
+    let mut watcher = Watcher::new(root.path()).expect("a watcher");
+    watcher.watch_count_max = 3;
+    let (rules, cache, go) = (defaults(), StatCache::default(), AtomicBool::new(false));
+    for _ in 0..2 {
+        let snapshot = scan(&root, &rules, &cache, Some(&watcher), 2, &go).expect("scanned");
+        assert_eq!(snapshot.unwatched, Some(WatchError::Watches));
+        assert_eq!((snapshot.files, watcher.count()), (4, 3), "what is watched stays so");
+    }
+    let cache = std::sync::Mutex::new(cache);
+    let look = scan_at(&root, &rules, &cache, &path("d"), &|_, _| false, Some(&watcher), 1, &go);
+    let look = look.expect("read");
+    assert_eq!(look.unwatched, Some(WatchError::Watches));
+    assert_eq!(look.entry.map(|entry| entry.count()), Some(3));
 }
 
 #[test]
