@@ -244,14 +244,8 @@ impl Core {
         }
         let (host, sandbox) = (host.as_ref(), sandbox.as_ref());
         let ancestor = self.ancestor.root();
-        let mut plan = reconcile_within(
-            ancestor,
-            host,
-            sandbox,
-            self.mode,
-            &self.decisions,
-            &self.dirty,
-        );
+        let mut plan =
+            reconcile_within(ancestor, host, sandbox, self.mode, &self.decisions, &self.dirty);
         take_out_guarded(&mut plan, view.guards, &self.decisions);
         self.check(host, sandbox, &plan)?;
         for (side, tree) in [(Side::Host, host), (Side::Sandbox, sandbox)] {
