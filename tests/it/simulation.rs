@@ -5,7 +5,8 @@
 //! event of a watcher, one file read, one instant of one step, a message, a cut. [`oracle`] says
 //! what must hold whatever is chosen, [`rest`] what must hold in the end.
 //!
-//! - `SKYNC_SIMULATION_HISTORIES=1000000` runs more histories than the usual 10,000.
+//! - `SKYNC_SIMULATION_HISTORIES=1000000` runs more histories than the usual 10,000, with
+//!   `cargo test`: nextest ends a test that takes minutes.
 //! - `SKYNC_SIMULATION_SEED=17` runs one, and shows everything that happens in it.
 
 mod applier;
@@ -73,8 +74,8 @@ fn no_history_loses_what_nobody_deleted_and_every_one_comes_to_rest() {
     let count = number("SKYNC_SIMULATION_HISTORIES").unwrap_or(HISTORIES);
     if let Some((seed, wrong)) = explore(count, None) {
         panic!(
-            "{wrong}\nto see it: SKYNC_SIMULATION_SEED={seed} cargo nextest run -p skync \
-             --test it --no-capture no_history_loses"
+            "{wrong}\nto see it: SKYNC_SIMULATION_SEED={seed} cargo test -p skync --test it \
+             no_history_loses -- --nocapture"
         );
     }
 }

@@ -192,6 +192,11 @@ impl Place<'_> {
                 Ok(Status::Applied)
             }
             (Some(there), None) => self.remove(path, &there),
+            // Only a mutation comes here with nothing expected.
+            (Some(_), Some(new)) if step.expected.is_none() => {
+                self.make(path, Node::of(new));
+                Ok(Status::Applied)
+            }
             (Some(_), Some(_)) => Err(Phase::Compared),
         }
     }

@@ -25,7 +25,7 @@ struct Reading {
 #[derive(Debug)]
 enum Found {
     All(Option<Entry>),
-    Part { todo: VecDeque<(Name, bool)>, done: Vec<(Name, Entry)>, excluded: usize },
+    Part { todo: VecDeque<(Name, bool)>, done: Vec<(Name, Entry)>, excluded: usize, switched: bool },
 }
 
 /// The view of one disk, and what is known to be out of date in it.
@@ -88,7 +88,7 @@ impl Follower {
     /// The watcher says that something happened at a path.
     pub fn event(&mut self, path: SyncPath) {
         // What switches a pattern on has the whole directory judged anew.
-        let switch = path.names().last() == Some(b"Cargo.toml");
+        let switch = path.split().is_some_and(|(_, name)| is_switch(&name));
         let path = path.split().filter(|_| switch).map_or(path, |(parent, _)| parent);
         self.dirty.insert(path);
     }
@@ -137,7 +137,7 @@ impl Follower {
         let Some(mut reading) = self.reading.take() else {
             return self.begin(disk, random);
         };
-        if let Found::Part { todo, done, excluded } = &mut reading.found {
+        if let Found::Part { todo, done, excluded, switched } = &mut reading.found {
             if let Some((name, is_directory)) = todo.pop_front() {
                 let entry = disk.look(&reading.path.join(&name));
                 // What became a directory since the names were read is judged when its event comes.
@@ -146,6 +146,9 @@ impl Follower {
                 self.reading = Some(reading);
                 return Vec::new();
             }
+            // What switched a pattern on and is gone by now excluded names that nothing excludes:
+            // the reading is no picture of any instant.
+            reading.overlapped |= *switched && !done.iter().any(|(name, _)| is_switch(name));
             // A name that is gone by now counts neither way.
             let all = done.len() + *excluded;
             reading.found = Found::All(Some(directory(std::mem::take(done), all)));
@@ -180,7 +183,8 @@ impl Follower {
                     .map(|(name, child)| (name.clone(), child.children().is_some()))
                     .collect();
                 let excluded = children.len() - todo.len();
-                Found::Part { todo, done: Vec::new(), excluded }
+                let switched = todo.iter().any(|(name, _)| is_switch(name));
+                Found::Part { todo, done: Vec::new(), excluded, switched }
             }
         };
         self.reading = Some(Reading { path, found, overlapped: false });
@@ -271,4 +275,9 @@ impl Follower {
         differences(&SyncPath::root(), Some(&self.view), there.as_ref(), &mut different);
         different.is_empty()
     }
+}
+
+/// True if the name switches a pattern on for the names beside it.
+fn is_switch(name: &Name) -> bool {
+    name.as_bytes() == b"Cargo.toml"
 }

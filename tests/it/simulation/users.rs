@@ -9,9 +9,26 @@ use super::disk::{Content, Disk, EMPTY, Node, UNIQUE_FROM};
 use super::oracle::Ledger;
 use crate::support::random::Random;
 
-/// Names; what comes more often stands more often. The last is used on some disks only.
-const NAMES: [&str; 13] =
-    ["a", "a", "a", "b", "b", "b", "d", "d", "x.o", "node_modules", "target", "Cargo.toml", "A"];
+/// Names; what comes more often stands more often. The last are used on some disks only.
+const NAMES: [&str; 15] = [
+    "a",
+    "a",
+    "a",
+    "b",
+    "b",
+    "b",
+    "d",
+    "d",
+    "x.o",
+    "node_modules",
+    "target",
+    "Cargo.toml",
+    "A",
+    "A",
+    "B",
+];
+/// How many of them are twins of others.
+const TWINS: usize = 3;
 
 static PARSED: LazyLock<Vec<Name>> = LazyLock::new(|| {
     NAMES.iter().map(|name| Name::parse(name.as_bytes()).expect("a name")).collect()
@@ -96,7 +113,7 @@ impl Users {
     }
 
     fn path(&self, random: &mut Random) -> SyncPath {
-        let names = NAMES.len() - usize::from(!self.twins);
+        let names = NAMES.len() - if self.twins { 0 } else { TWINS };
         let depth = [1, 1, 2, 2, 3][random.below(5)];
         (0..depth).fold(SyncPath::root(), |path, _| path.join(&PARSED[random.below(names)]))
     }

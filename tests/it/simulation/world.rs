@@ -200,12 +200,14 @@ impl World {
         for (side, end) in self.ends.iter().enumerate() {
             let has_event = !end.follower.events.is_empty();
             may(true, 40, Choice::User(side));
-            may(has_event, 60, Choice::Event(side));
+            // In the instants of a step more is seen than chance has it.
+            let haste = if end.applier.busy_at().is_some() { 3 } else { 1 };
+            may(has_event, 60 * haste, Choice::Event(side));
             may(has_event, 3, Choice::Duplicate(side));
             may(has_event, 2, Choice::Drop(side));
             may(has_event, 2, Choice::Overflow(side));
             may(true, 2, Choice::Rescan(side));
-            may(end.follower.has_reading(), 100, Choice::Read(side));
+            may(end.follower.has_reading(), 100 * haste, Choice::Read(side));
             may(!end.outbox.is_empty() && (side == 0 || self.connected), 90, Choice::Message(side));
             may(!end.applier.is_idle(), 100, Choice::Apply(side));
             may(true, 4, Choice::WriteBack(side));
