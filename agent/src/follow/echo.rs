@@ -33,9 +33,11 @@ pub(super) fn apply(
     let mut unsaid = 0;
     shared.endpoint.apply(steps, &mut |outcome: Outcome| {
         // Every outcome is of a transition that was begun.
-        if let Some((path, new)) = lock().remove(&outcome.index) {
-            finish(shared, call, &path, new, &outcome);
-        }
+        let begun = lock().remove(&outcome.index);
+        let outcome = match begun {
+            Some((path, new)) => finish(shared, call, &path, new, outcome),
+            None => outcome,
+        };
         unsaid += 1;
         if unsaid >= OUTCOMES_PER_WAKE {
             unsaid = 0;
@@ -66,35 +68,37 @@ fn finish(
     call: Option<u64>,
     path: &SyncPath,
     new: Option<Entry>,
-    outcome: &Outcome,
-) {
+    outcome: Outcome,
+) -> Outcome {
+    let Outcome { index, mut status } = outcome;
     let mut is_new_directory = false;
     {
         let mut state = shared.state();
         state.end(path);
-        match &outcome.status {
-            Status::Applied => {
-                is_new_directory = matches!(new, Some(Entry::Directory(_)))
-                    && state.tree.find(path).and_then(Entry::as_directory).is_none();
-                state.tree.put_shallow(path, new);
+        if status == Status::Applied {
+            is_new_directory = matches!(new, Some(Entry::Directory(_)))
+                && state.tree.find(path).and_then(Entry::as_directory).is_none();
+            if state.tree.put_shallow(path, new) {
                 state.echoes.insert(path.clone());
-            }
-            // The disk is not what the tree said, or not what the step wanted.
-            Status::Stale => {
-                state.requests.marks.push(Mark { path: path.clone(), below: true, tell: true });
-            }
-            Status::NotEmpty | Status::Failed { .. } => {
-                state.requests.marks.push(Mark { path: path.clone(), below: true, tell: false });
+            } else {
+                // Its directory is there and not in the tree yet: it is told once it is.
+                status = Status::Stale;
             }
         }
+        // The disk is not what the tree said, or not what the step wanted.
+        if status != Status::Applied {
+            let tell = status == Status::Stale;
+            state.requests.marks.push(Mark { path: path.clone(), below: true, tell });
+        }
         if let Some(call) = call {
-            state.outcomes.push((call, outcome.clone()));
+            state.outcomes.push((call, Outcome { index, status: status.clone() }));
         }
         state.next();
     }
     if is_new_directory {
         watch_new(shared, path);
     }
+    Outcome { index, status }
 }
 
 /// Watches a directory that a step made, before another step puts something into it.
