@@ -25,12 +25,14 @@ const ONE_WAY: [(&str, &[&str]); 7] = [
 ];
 
 /// Modules that decide and do nothing else.
-const PURE: [&str; 7] = [
+const PURE: [&str; 9] = [
     "src/sync/plan.rs",
     "src/sync/reconcile.rs",
     "src/sync/safety.rs",
     "src/sync/ancestor.rs",
     "src/session/lifecycle.rs",
+    "src/session/view.rs",
+    "src/ui/status_view.rs",
     "agent/src/entry.rs",
     "agent/src/path.rs",
 ];
