@@ -11,12 +11,17 @@
 //! **record** ([`sync::manifest`]). Then the agent runs the command under a supervisor of its own
 //! (`skync_agent::operation`), its streams come back, and the same line brings the results home.
 //!
+//! `skync up` ([`commands::up`]) is the same line without the command, over and over: a task of the
+//! session carries over whatever changes on either side, and mends the link when it breaks, until
+//! the last `up` has left. What happens is told to every client as it happens; `status`, `flush`,
+//! `pause`, `resume` and `down` are one call each.
+//!
 //! # What is not here
 //! - Nothing but [`driver`] knows which kind of sandbox there is.
 //! - Nothing but [`commands`] and [`ui`] talks to the terminal; nothing but [`state`] writes our own
 //!   files, and nothing in this crate writes a user's files: the agent library does.
-//! - [`sync::reconcile`], [`sync::plan`], [`sync::safety`], [`sync::ancestor`] and
-//!   [`session::lifecycle`] do no I/O, know no time and never log.
+//! - [`sync::reconcile`], [`sync::plan`], [`sync::safety`], [`sync::ancestor`],
+//!   [`session::lifecycle`] and [`session::view`] do no I/O, know no time and never log.
 //! - Imports go one way: `commands → session → {sync, link} → driver`.
 
 pub mod agents;

@@ -1,6 +1,7 @@
 //! The background process that serves one project with one profile.
 //!
-//! It is started by the first command that needs it and ends when nothing does. The command line
+//! It is started by the first command that needs it and ends when nothing does: when the last
+//! command and the last `up` have left and nothing was told to go on in the background. The command line
 //! talks to it over a unix socket (`proto/session.proto`); it owns the sandbox, the link and the
 //! synchronisation. Its parent, the keeper, does nothing but wait: if the session dies of anything,
 //! `kill -9` included, the keeper removes what it has made. If both die, the lease inside the

@@ -99,29 +99,32 @@ async fn due(session: &Session, duty: Duty, inbox: &Inbox, failures: u32) -> Due
     if duty.mirror != Mirror::On {
         return std::future::pending().await;
     }
-    let activity = session.view.borrow().activity().clone();
-    match activity {
-        Activity::Full(_) => {
-            tokio::time::sleep(FULL_INTERVAL).await;
-            return Due::Again;
+    let mut views = session.view.subscribe();
+    loop {
+        let activity = views.borrow_and_update().activity().clone();
+        let wait = match activity {
+            Activity::Starting | Activity::Settled => {
+                inbox.changed().await;
+                return Due::Change(Instant::now());
+            }
+            Activity::Full(_) => FULL_INTERVAL,
+            Activity::Halted(_) => HALTED_INTERVAL,
+            Activity::Failed(_) | Activity::Reconnecting(_) => backoff(failures),
+        };
+        let again = async {
+            tokio::time::sleep(wait).await;
+            if matches!(activity, Activity::Halted(_)) {
+                // Each look is at everything, so that the halt also ends when its reason has; but
+                // without a change it would only find the same.
+                inbox.changed().await;
+            }
+        };
+        tokio::select! {
+            () = again => return Due::Again,
+            // A command, or a person's word, has seen to it.
+            _ = views.wait_for(|view| *view.activity() != activity) => {}
         }
-        // Each look is at everything, so that the halt also ends when its reason has.
-        Activity::Halted(_) => {
-            tokio::time::sleep(HALTED_INTERVAL).await;
-            inbox.changed().await;
-            return Due::Again;
-        }
-        Activity::Starting
-        | Activity::Settled
-        | Activity::Failed(_)
-        | Activity::Reconnecting(_) => {}
     }
-    if failures > 0 {
-        tokio::time::sleep(backoff(failures)).await;
-        return Due::Again;
-    }
-    inbox.changed().await;
-    Due::Change(Instant::now())
 }
 
 async fn carry(session: &Session, due: Due) -> Result<(), CliError> {

@@ -66,7 +66,12 @@ async fn begin(
     request: &UpRequest,
     events: &Events,
 ) -> Result<Option<SyncSummary>, CliError> {
-    session.mirror_exclude().extend(request.exclude.iter().cloned());
+    for pattern in &request.exclude {
+        let mut patterns = session.mirror_exclude();
+        if !patterns.contains(pattern) {
+            patterns.push(pattern.clone());
+        }
+    }
     if session.is_paused() {
         if request.hold {
             session.life(Lifecycle::hold);

@@ -140,9 +140,9 @@ impl Progress {
                 let text = format!("syncing {}/{} files", count(files.0), count(files.1));
                 shown.step.clone_from(&text);
                 let bar = shown.bar(Template::Transfer);
-                bar.set_message(text);
                 bar.set_length(bytes.1);
                 bar.set_position(bytes.0);
+                bar.set_message(text);
                 bar.enable_steady_tick(TICK);
             }
             Manner::Plain => {

@@ -33,6 +33,8 @@ const PURE: [&str; 9] = [
     "src/sync/safety.rs",
     "src/sync/ancestor.rs",
     "src/session/lifecycle.rs",
+    "src/session/view.rs",
+    "src/ui/status_view.rs",
     "agent/src/entry.rs",
     "agent/src/path.rs",
 ];

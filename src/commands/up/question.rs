@@ -5,7 +5,6 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use tokio::sync::mpsc;
 
 use crate::commands::Context;
-use crate::ui::visible;
 
 /// One question at a time, each asked once.
 pub(super) struct Question {
@@ -21,7 +20,7 @@ pub(super) struct Question {
 impl Question {
     pub(super) fn new(context: &Context) -> Self {
         let is_terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
-        let is_possible = is_terminal && !context.json && context.quiet < 2;
+        let is_possible = is_terminal && !context.json && context.quiet == 0;
         Self { is_possible, about: None, settled: None, lines: None }
     }
 
@@ -37,10 +36,11 @@ impl Question {
         }
         if self.about.as_deref() != Some(why) {
             self.about = Some(why.to_owned());
-            let text = format!("halted: {}\ncarry it out all the same? [y/N] ", visible(why));
+            // What it is about stands in the line above. There is nobody to tell if it fails.
             let mut stderr = io::stderr().lock();
-            // There is nobody to tell if that fails.
-            let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+            let _ = stderr
+                .write_all(b"carry it out all the same? [y/N] ")
+                .and_then(|()| stderr.flush());
             self.lines.get_or_insert_with(read_lines);
         }
         true

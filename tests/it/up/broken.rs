@@ -7,9 +7,13 @@ use crate::support::processes::{Kind, signal};
 use crate::support::tree::{assert_same, untouched};
 use crate::support::{World, wait_until};
 
+/// Takes the sandbox away with all that is in it, at one stroke, and ends its agent.
 #[expect(clippy::disallowed_methods, reason = "what goes wrong in these tests")]
-fn remove_all(path: &Path) {
-    std::fs::remove_dir_all(path).expect("removed");
+fn remove_sandbox(world: &World, sandbox: &Path) {
+    let place = sandbox.parent().and_then(Path::parent).expect("its place");
+    let agent = world.process(Kind::Agent);
+    std::fs::rename(place, world.path("taken")).expect("renamed");
+    signal("KILL", &[agent]);
 }
 
 /// A world with a mirror and some files that are on both sides.
@@ -27,9 +31,7 @@ fn a_sandbox_that_is_removed_is_made_anew_and_the_host_stays_as_it_was() {
     let (world, up) = mirrored();
     let before = untouched(world.project());
     let sandbox = world.sandbox();
-    let place = sandbox.parent().and_then(Path::parent).expect("its place").to_owned();
-    signal("KILL", &[world.process(Kind::Agent)]);
-    remove_all(&place);
+    remove_sandbox(&world, &sandbox);
     up.says("making a new one");
     for number in 0..30 {
         arrives(&sandbox, &format!("dir/{number}"), &number.to_string());
@@ -90,9 +92,7 @@ fn a_kept_session_whose_sandbox_goes_ends_by_itself() {
     put(world.project(), "dir/7", "host");
     put(&sandbox, "dir/7", "sandbox");
     up.interrupt().expect_code(6);
-    let place = sandbox.parent().and_then(Path::parent).expect("its place").to_owned();
-    signal("KILL", &[world.process(Kind::Agent)]);
-    remove_all(&place);
+    remove_sandbox(&world, &sandbox);
     world.wait_until_nothing_is_left();
     assert_eq!(world.read("dir/7"), "host");
 }
@@ -101,7 +101,8 @@ fn a_kept_session_whose_sandbox_goes_ends_by_itself() {
 fn a_project_that_is_removed_does_not_empty_the_sandbox() {
     let (world, up) = mirrored();
     let sandbox = world.sandbox();
-    remove_all(world.project());
+    #[expect(clippy::disallowed_methods, reason = "what goes wrong in this test")]
+    std::fs::remove_dir_all(world.project()).expect("removed");
     up.says_one_of(&["halted: ", "waiting: "]);
     assert!(sandbox.join("dir/7").exists() && sandbox.join("dir/29").exists());
     // What is only in the sandbox is worth keeping.
