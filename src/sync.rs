@@ -1,8 +1,9 @@
 //! Keeping a project and a sandbox the same.
 //!
 //! [`engine`] is the cycle. [`reconcile`], [`decide`], [`plan`], [`guard`], [`safety`] and
-//! [`ancestor`] are pure: values in, values out, no time, no logging. [`transfer`] carries content and steps, [`manifest`] is
-//! what a session remembers in SQLite.
+//! [`ancestor`] are pure: values in, values out, no time, no logging. [`transfer`] carries content
+//! and steps, [`manifest`] is what a session remembers in SQLite. [`trash`] keeps what the host
+//! loses, [`undo`] brings it back.
 
 pub mod ancestor;
 pub mod decide;
@@ -16,6 +17,8 @@ pub mod report;
 pub mod safety;
 pub mod tracked;
 pub mod transfer;
+pub mod trash;
+pub mod undo;
 
 #[cfg(test)]
 mod trees;

@@ -13,7 +13,8 @@ mod digest;
 mod walk;
 
 pub use cache::{FileRecord, StatCache};
-pub(crate) use digest::{DigestError, digest_of, now_ns};
+pub use digest::now_ns;
+pub(crate) use digest::{DigestError, digest_of};
 
 use std::sync::atomic::AtomicBool;
 

@@ -29,6 +29,7 @@ use super::record;
 use super::report::Report;
 use super::safety::{self, Halt};
 use super::transfer::{Counters, Outcomes, TransferError, pull, push};
+use super::trash::{TRASH, Trash, TrashError};
 use crate::channel::Channel;
 use crate::config::SyncMode;
 
@@ -56,6 +57,9 @@ pub enum SyncError {
     /// The manifest.
     #[error("the session's record could not be kept")]
     Manifest(#[from] ManifestError),
+    /// The trash.
+    #[error("what is overwritten could not be kept")]
+    Trash(#[from] TrashError),
     /// A thread of ours failed.
     #[error("a thread failed")]
     Thread(#[from] JoinError),
@@ -109,7 +113,9 @@ impl Host {
         let rules = RuleSet::of_defaults();
         let (compiled, _) = Rules::compile(&rules);
         let root = Root::open(root).map_err(EndpointError::from)?;
-        let endpoint = Endpoint::open(root, staging, compiled, rules.version, None)?;
+        let trash = Arc::new(Trash::open(&staging.with_file_name(TRASH))?);
+        let endpoint =
+            Endpoint::open(root, staging, compiled, rules.version, None)?.keep_with(trash);
         let saved = record::load_stats(&mut manifest, &endpoint)?;
         let replica = replica(&endpoint);
         let record = Arc::new(Mutex::new(Record { manifest, saved }));
