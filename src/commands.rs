@@ -1,12 +1,16 @@
 //! One verb per file. A command reads its arguments, asks the modules that know, and says the
 //! result; it holds no knowledge of its own.
 
+pub mod conflicts;
 pub mod down;
 pub mod exec;
 pub mod gc;
 pub mod profile;
+mod record;
+pub mod resolve;
 pub mod session;
 pub mod status;
+pub mod undo;
 pub mod use_profile;
 
 use crate::cli::{ColorChoice, Global};

@@ -77,12 +77,15 @@ fn the_help_of_the_program() {
     Usage: skync [OPTIONS] <COMMAND>
 
     Commands:
-      exec     Run a command in the sandbox, on this project's files
-      profile  Name, choose and check kinds of sandboxes
-      use      Choose the profile that is used from now on; the same as `skync profile use`
-      status   Show the sessions, and what state they are in
-      down     End the session of a project and remove its sandbox
-      gc       Remove what crashes left behind: sandboxes, containers, files of ours
+      exec       Run a command in the sandbox, on this project's files
+      profile    Name, choose and check kinds of sandboxes
+      use        Choose the profile that is used from now on; the same as `skync profile use`
+      status     Show the sessions, and what state they are in
+      conflicts  List where the two sides disagree, and what may not come home unasked
+      resolve    Say whose version of a path in conflict is wanted
+      undo       Bring back what the sandbox overwrote or deleted on this side
+      down       End the session of a project and remove its sandbox
+      gc         Remove what crashes left behind: sandboxes, containers, files of ours
 
     Options:
       -h, --help

@@ -20,7 +20,6 @@ use skync_agent::wire::{self, TreeBuilder, WireError};
 use tokio::task::{JoinError, JoinHandle};
 
 use super::ancestor::Ancestor;
-use super::decide::Decisions;
 use super::guard::{Guards, take_out_guarded};
 use super::manifest::{Manifest, ManifestError, ReplicaPair};
 use super::plan::{Plan, Side, Step, creations_first, flatten};
@@ -313,9 +312,14 @@ impl Engine {
             self.host.endpoint.rules().agree(ancestor, &mut host, &mut sandbox);
         });
         let (ancestor, mode) = (self.ancestor.root(), self.settings.mode);
-        let mut plan = reconcile(ancestor, Some(&host), Some(&sandbox), mode, &Decisions::none());
+        let mut decisions = lock(&self.host.record).manifest.decisions()?;
+        let mut plan = reconcile(ancestor, Some(&host), Some(&sandbox), mode, &decisions);
         let guards = Guards::new(&self.settings.host_root, None);
-        take_out_guarded(&mut plan, &guards, &Decisions::none());
+        take_out_guarded(&mut plan, &guards, &decisions);
+        let unused = decisions.take_unused(&plan.decided);
+        if !unused.is_empty() {
+            lock(&self.host.record).manifest.remove_decisions(&unused)?;
+        }
         safety::check(ancestor, Some(&host), Some(&sandbox), &plan)?;
         for (side, tree) in [(Side::Host, &host), (Side::Sandbox, &sandbox)] {
             let insensitive = self.case_insensitive[usize::from(side == Side::Sandbox)];
@@ -357,11 +361,14 @@ impl Engine {
         let changes = self.ancestor.advance(&plan.agreed, done);
         self.saved().await?;
         let (record, endpoint) = (Arc::clone(&self.host.record), Arc::clone(&self.host.endpoint));
-        let replicas = self.replicas.clone();
+        let (replicas, conflicts) = (self.replicas.clone(), plan.conflicts.clone());
         self.saving = Some(tokio::task::spawn_blocking(move || {
             let Record { manifest, saved } = &mut *lock(&record);
             if !changes.is_empty() {
                 manifest.save_ancestor(&replicas, &changes)?;
+            }
+            if manifest.conflicts()? != conflicts {
+                manifest.set_conflicts(&conflicts, skync_agent::scan::now_ns())?;
             }
             record::save_stats(manifest, &endpoint, saved)
         }));
