@@ -64,6 +64,20 @@ Examples:
   skync profile add web --driver docker --container web-1
   skync profile add copy --driver directory --exclude 'dist/' --env CI=1";
 
+const RESOLVE_HELP: &str = "\
+Examples:
+  skync resolve                        ask about each conflict
+  skync resolve notes.md --host        this side's version is wanted
+  skync resolve src --both             keep both versions of all that is in conflict in src
+  skync resolve .git/hooks --sandbox   let the hooks that the sandbox wrote come home";
+
+const UNDO_HELP: &str = "\
+Examples:
+  skync undo --list         what can be brought back
+  skync undo notes.md       the version that was there before
+  skync undo src            what was lost last in src
+  skync undo --last         all that was lost last";
+
 /// Mirror a project into a sandbox, run commands there as if they were local, and leave nothing
 /// behind.
 #[derive(Debug, Parser)]
@@ -142,6 +156,19 @@ pub enum Command {
     Pause(SessionOf),
     /// Go on after `skync pause`, or allow what was halted
     Resume(ResumeArgs),
+    /// List where the two sides disagree, and what may not come home unasked
+    Conflicts(ConflictsArgs),
+    /// Say whose version of a path in conflict is wanted
+    ///
+    /// Without --host, --sandbox or --both, each one is asked about.
+    #[command(after_long_help = RESOLVE_HELP)]
+    Resolve(ResolveArgs),
+    /// Bring back what the sandbox overwrote or deleted on this side
+    ///
+    /// Old versions are kept for 7 days, up to 1 GiB for each project. What is replaced by an old
+    /// version is kept too: an undo can be undone.
+    #[command(after_long_help = UNDO_HELP)]
+    Undo(UndoArgs),
     /// End the session of a project and remove its sandbox
     Down(DownArgs),
     /// Remove what crashes left behind: sandboxes, containers, files of ours
@@ -335,6 +362,54 @@ pub struct ValidateArgs {
     /// Check the file only, without asking an engine
     #[arg(long)]
     pub offline: bool,
+}
+
+/// Arguments of `conflicts`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ConflictsArgs {
+    /// The project's directory; else the one around the current directory
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+}
+
+/// Arguments of `resolve`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ResolveArgs {
+    /// The paths; a directory means all conflicts in it
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// All conflicts
+    #[arg(long, conflicts_with = "paths")]
+    pub all: bool,
+    /// This side's version is wanted; of a guarded path, what the sandbox did is discarded
+    #[arg(long, group = "choice")]
+    pub host: bool,
+    /// The sandbox's version is wanted; of a guarded path, this is the yes
+    #[arg(long, group = "choice")]
+    pub sandbox: bool,
+    /// Both: this side's version stays, the sandbox's is put beside it
+    #[arg(long, group = "choice")]
+    pub both: bool,
+    /// The project's directory; else the one around the current directory
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+}
+
+/// Arguments of `undo`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct UndoArgs {
+    /// What to bring back: the newest version of a file, or what was lost last in a directory
+    #[arg(value_name = "PATH", required_unless_present_any = ["last", "list"])]
+    pub path: Option<PathBuf>,
+    /// Bring back all that was lost last
+    #[arg(long, conflicts_with = "path")]
+    pub last: bool,
+    /// Show what can be brought back, and bring back nothing
+    #[arg(long, conflicts_with = "last")]
+    pub list: bool,
+    /// The project's directory; else the one around the current directory
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
 }
 
 /// Arguments of `gc`.

@@ -1,15 +1,19 @@
 //! One verb per file. A command reads its arguments, asks the modules that know, and says the
 //! result; it holds no knowledge of its own.
 
+pub mod conflicts;
 pub mod down;
 pub mod exec;
 pub mod flush;
 pub mod gc;
 pub mod pause;
 pub mod profile;
+mod record;
+pub mod resolve;
 pub mod resume;
 pub mod session;
 pub mod status;
+pub mod undo;
 pub mod up;
 pub mod use_profile;
 

@@ -3,7 +3,8 @@
 //! [`engine`] is the cycle over [`host`] and [`replay`], the two trees as they are; [`core`] is
 //! everything in it that decides. [`core`], [`dirty`], [`agree`], [`reconcile`], [`decide`],
 //! [`plan`], [`guard`], [`safety`] and [`ancestor`] are pure: values in, values out, no clock, no logging. [`transfer`] carries content
-//! and steps, [`manifest`] is what a session remembers in SQLite.
+//! and steps, [`manifest`] is what a session remembers in SQLite. [`trash`] keeps what the host
+//! loses, [`undo`] brings it back.
 
 pub mod agree;
 pub mod ancestor;
@@ -23,6 +24,8 @@ pub mod report;
 pub mod safety;
 pub mod tracked;
 pub mod transfer;
+pub mod trash;
+pub mod undo;
 
 #[cfg(test)]
 mod trees;

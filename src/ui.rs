@@ -3,9 +3,12 @@
 //! stdout is data and stderr is talk. Text from elsewhere (a sandbox, a file, an engine) goes
 //! through [`visible`] before it reaches a terminal.
 
+pub mod difference;
 pub mod progress;
+pub mod prompt;
 pub mod render;
 pub mod status_view;
+pub mod time;
 
 use std::io::{self, Write};
 

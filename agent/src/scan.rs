@@ -18,7 +18,8 @@ mod look;
 mod walk;
 
 pub use cache::{FileRecord, StatCache};
-pub(crate) use digest::{DigestError, RACY_NS, digest_of, now_ns};
+pub use digest::now_ns;
+pub(crate) use digest::{DigestError, RACY_NS, digest_of};
 pub use look::{Look, scan_at};
 
 use std::sync::atomic::AtomicBool;

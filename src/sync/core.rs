@@ -18,7 +18,7 @@ use skync_agent::transition::Status;
 
 use super::agree::agree;
 use super::ancestor::{Ancestor, AncestorSet};
-use super::decide::{Decision, Decisions};
+use super::decide::Decisions;
 use super::dirty::Dirty;
 use super::guard::{Guards, take_out_guarded};
 use super::plan::{Conflict, Plan, Problem, Side, Step, creations_first, flatten};
@@ -383,11 +383,13 @@ impl Core {
         }
     }
 
-    /// What a person decided about a conflict; carried out by the next plan if it is about the
+    /// What a person decided about conflicts; carried out by the next plan, as far as it is about the
     /// versions that are there.
-    pub fn decide(&mut self, path: &SyncPath, decision: Decision) {
-        self.decisions.insert(path.clone(), decision);
-        self.dirty.add(path);
+    pub fn decide(&mut self, decisions: Decisions) {
+        for (path, _) in decisions.iter() {
+            self.dirty.add(path);
+        }
+        self.decisions = decisions;
     }
 
     /// Takes the paths of decisions that are carried out, or void since a version changed.

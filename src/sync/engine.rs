@@ -19,10 +19,10 @@ use skync_agent::rules::CollectError;
 use skync_agent::wire::WireError;
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
 
-use super::ancestor::{Ancestor, AncestorSet};
+use super::ancestor::Ancestor;
 use super::core::{Batch, Core, Outcomes, View};
 use super::guard::Guards;
-use super::host::Host;
+use super::host::{Host, Saving};
 use super::inbox::Inbox;
 use super::manifest::{ManifestError, ReplicaPair};
 use super::plan::{Conflict, Problem};
@@ -30,6 +30,7 @@ use super::replay::{Progress, Replay};
 use super::report::Report;
 use super::safety::Halt;
 use super::transfer::{Counters, TransferError, pull, push};
+use super::trash::TrashError;
 use crate::channel::Channel;
 use crate::config::SyncMode;
 
@@ -59,6 +60,9 @@ pub enum SyncError {
     /// The manifest.
     #[error("the session's record could not be kept")]
     Manifest(#[from] ManifestError),
+    /// The trash.
+    #[error("what is overwritten could not be kept")]
+    Trash(#[from] TrashError),
     /// A thread of ours failed.
     #[error("a thread failed")]
     Thread(#[from] JoinError),
@@ -122,6 +126,8 @@ pub struct Engine {
     rules_dirty: bool,
     guards: Guards,
     case_insensitive: [bool; 2],
+    /// The conflicts that are in the record; nothing before the first were written.
+    recorded: Option<Vec<Conflict>>,
     /// The record that is being written: it may lag (I2), so nobody waits for it.
     saving: Option<JoinHandle<Result<(), ManifestError>>>,
     inbox: Arc<Inbox>,
@@ -175,6 +181,7 @@ impl Engine {
             rules_dirty: true,
             guards,
             case_insensitive,
+            recorded: None,
             saving: None,
             inbox: Arc::default(),
             listening: Vec::new(),
@@ -239,6 +246,9 @@ impl Engine {
     pub async fn synchronise(&mut self) -> Result<Report, SyncError> {
         let mut report = Report::default();
         self.core.retry();
+        // A person may have decided something meanwhile.
+        let decisions = self.host.record().decisions()?;
+        self.core.decide(decisions);
         for _ in 0..ROUNDS_MAX {
             self.refresh_rules().await?;
             self.flush(false).await?;
@@ -318,8 +328,10 @@ impl Engine {
         let outcomes = self.carry_out(&batch).await?;
         let changes = self.core.finish(&batch, &outcomes, self.now_ns());
         let is_empty = batch.is_empty();
-        if !is_empty {
-            self.save(changes).await?;
+        let spent = self.core.take_spent();
+        let conflicts = self.new_conflicts();
+        if !is_empty || !spent.is_empty() || conflicts.is_some() {
+            self.save(Saving { changes, spent, conflicts }).await?;
         }
         // Nothing is planned from trees older than these steps (I3).
         if let [Some(host), _] = self.take()? {
@@ -379,10 +391,21 @@ impl Engine {
         Ok([pulled?, pushed?])
     }
 
+    /// The conflicts, if they are not those that are recorded.
+    fn new_conflicts(&mut self) -> Option<Vec<Conflict>> {
+        let is_same = self.core.conflicts().eq(self.recorded.iter().flatten());
+        if is_same && self.recorded.is_some() {
+            return None;
+        }
+        let conflicts: Vec<Conflict> = self.core.conflicts().cloned().collect();
+        self.recorded = Some(conflicts.clone());
+        Some(conflicts)
+    }
+
     /// Writes, then records (I2): this comes after the outcomes.
-    async fn save(&mut self, changes: Vec<AncestorSet>) -> Result<(), SyncError> {
+    async fn save(&mut self, what: Saving) -> Result<(), SyncError> {
         self.saved().await?;
-        self.saving = Some(self.host.save(&self.replicas, changes));
+        self.saving = Some(self.host.save(&self.replicas, what));
         Ok(())
     }
 

@@ -9,11 +9,25 @@ use skync_agent::entry::Entry;
 use skync_agent::follow::{Follower, Reader};
 use skync_agent::path::SyncPath;
 use skync_agent::rules::{GIT_RULE_FILE, RULE_FILE, RuleSet, Rules};
+use skync_agent::scan::now_ns;
 
 use super::ancestor::AncestorSet;
 use super::engine::{Settings, SyncError};
 use super::manifest::{Manifest, ManifestError, ReplicaPair};
+use super::plan::Conflict;
 use super::record;
+use super::trash::{TRASH, Trash};
+
+/// What is to be recorded.
+#[derive(Debug, Default)]
+pub(super) struct Saving {
+    /// What both sides agree on now.
+    pub(super) changes: Vec<AncestorSet>,
+    /// Paths of decisions that are carried out, or void.
+    pub(super) spent: Vec<SyncPath>,
+    /// All open conflicts, if they are others than before.
+    pub(super) conflicts: Option<Vec<Conflict>>,
+}
 
 /// The host's side of a session, which is there before any sandbox is.
 pub struct Host {
@@ -39,7 +53,9 @@ impl Host {
         let rules = RuleSet::of_defaults();
         let (compiled, _) = Rules::compile(&rules);
         let root = Root::open(root).map_err(EndpointError::from)?;
-        let endpoint = Endpoint::open(root, staging, compiled, rules.version, None)?;
+        let trash = Arc::new(Trash::open(&staging.with_file_name(TRASH))?);
+        let endpoint =
+            Endpoint::open(root, staging, compiled, rules.version, None)?.keep_with(trash);
         record::load_stats(&mut manifest, &endpoint)?;
         let replica = replica(&endpoint);
         let record = Arc::new(Mutex::new(manifest));
@@ -127,18 +143,25 @@ impl Host {
             || tree.find(path).is_some_and(|entry| holds(entry, &is_rule_file))
     }
 
-    /// Writes, in the background, what both sides agree on and what is known of the host's files.
+    /// Writes, in the background, what is new, and what is known of the host's files.
     pub(super) fn save(
         &self,
         replicas: &ReplicaPair,
-        changes: Vec<AncestorSet>,
+        what: Saving,
     ) -> tokio::task::JoinHandle<Result<(), ManifestError>> {
         let (record, endpoint) = (Arc::clone(&self.record), Arc::clone(&self.endpoint));
         let replicas = replicas.clone();
         tokio::task::spawn_blocking(move || {
             let manifest = &mut *lock(&record);
+            let Saving { changes, spent, conflicts } = what;
             if !changes.is_empty() {
                 manifest.save_ancestor(&replicas, &changes)?;
+            }
+            if !spent.is_empty() {
+                manifest.remove_decisions(&spent)?;
+            }
+            if let Some(conflicts) = conflicts {
+                manifest.set_conflicts(&conflicts, now_ns())?;
             }
             record::save_stats(manifest, &endpoint)
         })

@@ -9,6 +9,7 @@ mod model;
 mod operations;
 mod profiles;
 mod rules;
+mod safety;
 mod simulation;
 mod spec_kit;
 mod support;

@@ -105,8 +105,8 @@ fn read_all(
     Ok(Some(Digest(*hasher.finalize().as_bytes())))
 }
 
-/// The time by the clock that file systems use.
-pub(crate) fn now_ns() -> i64 {
+/// The time by the clock that file systems use, nanoseconds since 1970.
+pub fn now_ns() -> i64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
     now.tv_sec.saturating_mul(RACY_NS).saturating_add(now.tv_nsec as i64)
 }
