@@ -17,6 +17,7 @@
 //! agent is a static binary that must work in an empty image.
 
 pub mod bridge;
+pub mod delta;
 pub mod disk;
 pub mod endpoint;
 pub mod entry;
