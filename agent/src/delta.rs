@@ -113,7 +113,8 @@ impl Differ {
     /// For content of which the receiver has the first `origin` bytes already.
     pub fn new(signature: Signature, origin: u64) -> Self {
         let block = signature.block as u64;
-        let expected = usize::try_from(origin / block).ok().filter(|_| origin % block == 0);
+        let expected =
+            usize::try_from(origin / block).ok().filter(|_| origin.is_multiple_of(block));
         Self {
             signature,
             buffer: Vec::new(),

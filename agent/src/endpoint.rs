@@ -13,7 +13,9 @@ use crate::path::SyncPath;
 use crate::rules::Rules;
 use crate::scan::{ScanError, Snapshot, StatCache, scan};
 use crate::staging::{Staging, StagingError, sweep};
-use crate::transition::{Applier, Chunk, Outcome, ReadProblem, Step, read_content};
+use crate::transition::{
+    Applier, Chunk, Held, Outcome, ReadProblem, Step, read_content, sign_content,
+};
 
 /// Why an endpoint cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +124,7 @@ impl Endpoint {
         Applier::new(&self.root, &self.staging, &self.cache, threads()).apply(steps, report);
     }
 
-    /// Reads a file's content in chunks.
+    /// Reads a file's content in chunks, without what the receiver holds.
     ///
     /// # Errors
     /// If it cannot be read or is not what was expected any more.
@@ -130,9 +132,20 @@ impl Endpoint {
         &self,
         path: &SyncPath,
         expected: &File,
+        held: Held,
         sink: &mut impl FnMut(Chunk) -> ControlFlow<()>,
     ) -> Result<(), ReadProblem> {
-        read_content(&self.root, path, expected, sink)
+        read_content(&self.root, path, expected, held, sink)
+    }
+
+    /// The size and the signature of a file as it is now, if it has one and can be read.
+    pub fn sign(&self, path: &SyncPath) -> Option<(u64, Vec<u8>)> {
+        sign_content(&self.root, path)
+    }
+
+    /// The contents that wait for their place.
+    pub fn staging(&self) -> &Staging {
+        &self.staging
     }
 
     /// Makes what was written survive a power cut (invariant I2).

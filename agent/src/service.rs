@@ -4,7 +4,8 @@
 //! and changed on blocking threads, and every channel between is bounded, so that a slow reader
 //! slows the work instead of filling memory.
 
-use std::ops::ControlFlow;
+mod content;
+
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
@@ -19,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::disk::Root;
 use crate::endpoint::{Endpoint, EndpointError};
-use crate::entry::{Entry, File};
+use crate::entry::Entry;
 use crate::operation::{Operation, OperationError, OperationId};
 use crate::proto::agent_server::Agent;
 use crate::proto::{self, OutputFrame};
@@ -29,10 +30,6 @@ use crate::wire::{self, WireError};
 
 /// Messages between the link and a blocking thread.
 const MESSAGES_WAITING_MAX: usize = 8;
-/// Outcomes in one message.
-const OUTCOMES_PER_MESSAGE_MAX: usize = 512;
-/// Bytes of content after which a message of a supply is sent.
-const SUPPLY_BYTES_PER_MESSAGE: usize = 256 << 10;
 
 /// The service of one link.
 pub(crate) struct Service {
@@ -146,12 +143,16 @@ impl Agent for Service {
         &self,
         request: Request<Streaming<proto::ApplyRequest>>,
     ) -> Result<Replies<proto::ApplyReply>, Status> {
-        let endpoint = self.endpoint()?;
-        let (steps_in, steps_out) = mpsc::channel(MESSAGES_WAITING_MAX);
-        let (send, receive) = mpsc::channel(MESSAGES_WAITING_MAX);
-        tokio::spawn(take_steps(request.into_inner(), steps_in));
-        tokio::task::spawn_blocking(move || apply_steps(&endpoint, steps_out, &send));
-        Ok(Response::new(ReceiverStream::new(receive)))
+        Ok(content::apply(self.endpoint()?, request.into_inner()))
+    }
+
+    type OfferStream = ReceiverStream<Result<proto::OfferReply, Status>>;
+
+    async fn offer(
+        &self,
+        request: Request<Streaming<proto::OfferRequest>>,
+    ) -> Result<Replies<proto::OfferReply>, Status> {
+        Ok(content::offer(self.endpoint()?, request.into_inner()))
     }
 
     type SupplyStream = ReceiverStream<Result<proto::SupplyReply, Status>>;
@@ -160,19 +161,7 @@ impl Agent for Service {
         &self,
         request: Request<Streaming<proto::SupplyRequest>>,
     ) -> Result<Replies<proto::SupplyReply>, Status> {
-        let endpoint = self.endpoint()?;
-        let (wanted_in, wanted_out) = mpsc::channel(MESSAGES_WAITING_MAX);
-        let (send, receive) = mpsc::channel(MESSAGES_WAITING_MAX);
-        let mut requests = request.into_inner();
-        tokio::spawn(async move {
-            while let Ok(Some(request)) = requests.message().await {
-                if wanted_in.send(request.wanted).await.is_err() {
-                    return;
-                }
-            }
-        });
-        tokio::task::spawn_blocking(move || supply(&endpoint, wanted_out, &send));
-        Ok(Response::new(ReceiverStream::new(receive)))
+        Ok(content::supply(self.endpoint()?, request.into_inner()))
     }
 
     async fn start(
@@ -286,112 +275,6 @@ fn send_tree(tree: &Entry, known: &[u8], send: &mpsc::Sender<Result<proto::ScanR
         let last = proto::ScanReply { fingerprint, unchanged, ..proto::ScanReply::default() };
         let _ = send.blocking_send(Ok(last));
     }
-}
-
-async fn take_steps(
-    mut requests: Streaming<proto::ApplyRequest>,
-    steps: mpsc::Sender<Result<proto::ApplyRequest, Status>>,
-) {
-    loop {
-        let message = match requests.message().await {
-            Ok(Some(message)) => Ok(message),
-            Ok(None) => return,
-            Err(status) => Err(status),
-        };
-        let broken = message.is_err();
-        if steps.send(message).await.is_err() || broken {
-            return;
-        }
-    }
-}
-
-/// Applies the steps of one call; whatever ends the call early, each step is done or not begun.
-fn apply_steps(
-    endpoint: &Endpoint,
-    mut messages: mpsc::Receiver<Result<proto::ApplyRequest, Status>>,
-    send: &mpsc::Sender<Result<proto::ApplyReply, Status>>,
-) {
-    let mut durable = false;
-    let broken: Mutex<Option<Status>> = Mutex::new(None);
-    let steps = std::iter::from_fn(|| match messages.blocking_recv()? {
-        Ok(message) => {
-            durable |= message.durable;
-            Some(message.steps)
-        }
-        Err(status) => {
-            *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
-            None
-        }
-    })
-    .flatten()
-    .map_while(|step| match wire::step_from_wire(step) {
-        Ok(step) => Some(step),
-        Err(error) => {
-            *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(wire_status(error));
-            None
-        }
-    });
-    let mut outcomes = Vec::new();
-    endpoint.apply(steps, &mut |outcome| {
-        outcomes.push(wire::outcome_to_wire(outcome));
-        if outcomes.len() >= OUTCOMES_PER_MESSAGE_MAX {
-            let outcomes = std::mem::take(&mut outcomes);
-            // If the session is gone the steps in hand are still finished.
-            let _ = send.blocking_send(Ok(proto::ApplyReply { outcomes }));
-        }
-    });
-    if durable && let Err(error) = endpoint.sync() {
-        // What was not synced must not be recorded (I2): the last outcomes are not told.
-        let _ = send.blocking_send(Err(endpoint_status(error)));
-        return;
-    }
-    let _ = send.blocking_send(Ok(proto::ApplyReply { outcomes }));
-    if let Some(status) = broken.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        let _ = send.blocking_send(Err(status));
-    }
-}
-
-/// Reads what is wanted and sends it, small files together.
-fn supply(
-    endpoint: &Endpoint,
-    mut wanted: mpsc::Receiver<Vec<proto::Wanted>>,
-    send: &mpsc::Sender<Result<proto::SupplyReply, Status>>,
-) {
-    let mut chunks: Vec<proto::Chunk> = Vec::new();
-    let mut bytes = 0;
-    while let Some(batch) = wanted.blocking_recv() {
-        for file in batch {
-            let (path, digest) = match (wire::path(&file.path), wire::digest(&file.digest)) {
-                (Ok(path), Ok(digest)) => (path, digest),
-                (Err(error), _) | (_, Err(error)) => {
-                    let _ = send.blocking_send(Err(wire_status(error)));
-                    return;
-                }
-            };
-            let expected = File { digest, size: file.size, mode: 0, mtime_ns: 0 };
-            let read = endpoint.read(&path, &expected, &mut |chunk| {
-                bytes += chunk.data.len();
-                chunks.push(wire::chunk_to_wire(chunk));
-                if bytes < SUPPLY_BYTES_PER_MESSAGE {
-                    return ControlFlow::Continue(());
-                }
-                bytes = 0;
-                let reply = proto::SupplyReply { chunks: std::mem::take(&mut chunks) };
-                match send.blocking_send(Ok(reply)) {
-                    Ok(()) => ControlFlow::Continue(()),
-                    Err(_) => ControlFlow::Break(()),
-                }
-            });
-            if let Err(problem) = read {
-                let (digest, problem) = (digest.0.to_vec(), problem.to_string());
-                chunks.push(proto::Chunk { digest, problem, last: true, ..Default::default() });
-            }
-            if send.is_closed() {
-                return;
-            }
-        }
-    }
-    let _ = send.blocking_send(Ok(proto::SupplyReply { chunks }));
 }
 
 /// The frames of an operation's output; if the link breaks, the next call goes on with what this

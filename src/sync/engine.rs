@@ -26,6 +26,7 @@ use super::reconcile::reconcile;
 use super::record;
 use super::report::Report;
 use super::safety::{self, Halt};
+use super::transfer::reuse::reusable;
 use super::transfer::{Counters, Outcomes, TransferError, pull, push};
 use crate::channel::Channel;
 use crate::config::SyncMode;
@@ -243,10 +244,11 @@ impl Engine {
         for _ in 0..ROUNDS_MAX {
             self.refresh_rules().await?;
             let (host, sandbox) = self.scan().await?;
+            let trees = [host.clone(), sandbox.clone()];
             let plan = self.plan(host, sandbox)?;
             let steps = [&plan.host, &plan.sandbox]
                 .map(|changes| Arc::new(creations_first(flatten(changes))));
-            let outcomes = self.carry_out(&steps).await?;
+            let outcomes = self.carry_out(&steps, &trees).await?;
             self.record(&plan, &steps, &outcomes).await?;
             report.add(plan, &steps, &outcomes);
             let stale = |status: &Option<Status>| matches!(status, Some(Status::Stale) | None);
@@ -321,12 +323,19 @@ impl Engine {
         Ok(plan)
     }
 
-    async fn carry_out(&mut self, steps: &[Arc<Vec<Step>>; 2]) -> Result<[Outcomes; 2], SyncError> {
+    async fn carry_out(
+        &mut self,
+        steps: &[Arc<Vec<Step>>; 2],
+        trees: &[Entry; 2],
+    ) -> Result<[Outcomes; 2], SyncError> {
         let (host, durable) = (&self.host.endpoint, self.settings.durable);
         let [to_host, to_sandbox] = steps;
+        let [on_host, in_sandbox] = trees;
+        let on_host = reusable(to_host, Some(on_host));
+        let in_sandbox = reusable(to_sandbox, Some(in_sandbox));
         let (pulled, pushed) = tokio::join!(
-            pull(host, self.sandbox.clone(), to_host, durable, &self.counters),
-            push(host, self.sandbox.clone(), to_sandbox, durable, &self.counters),
+            pull(host, self.sandbox.clone(), to_host, durable, &self.counters, on_host),
+            push(host, self.sandbox.clone(), to_sandbox, durable, &self.counters, in_sandbox),
         );
         Ok([pulled?, pushed?])
     }

@@ -116,8 +116,8 @@ fn not_taken(what: &str, supplies: impl Fn(&Wanted) -> Vec<Chunk> + Send + Sync 
 #[test]
 fn content_that_is_not_what_was_announced_is_not_taken() {
     fn chunk(wanted: &Wanted, offset: u64, data: Vec<u8>, last: bool) -> Chunk {
-        let (digest, problem) = (wanted.digest.clone(), String::new());
-        Chunk { digest, offset, data: Bytes::from(data), last, problem }
+        let (digest, data) = (wanted.digest.clone(), Bytes::from(data));
+        Chunk { digest, offset, data, last, ..Chunk::default() }
     }
     not_taken("nothing", |_| Vec::new());
     not_taken("another content of that size", |w| vec![chunk(w, 0, vec![b'x'; 300_000], true)]);

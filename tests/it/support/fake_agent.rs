@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -14,7 +14,7 @@ use skync::sync::report::Report;
 use skync_agent::entry::Digest;
 use skync_agent::proto::agent_client::AgentClient;
 use skync_agent::proto::agent_server::{Agent, AgentServer};
-use skync_agent::proto::{self, Chunk, Kind, ScanEntry, Wanted};
+use skync_agent::proto::{self, Chunk, Held, Kind, Offered, ScanEntry, Wanted};
 use skync_agent::serve::MESSAGE_BYTES_MAX;
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,6 +24,7 @@ use super::pair;
 
 type Scans = dyn Fn(usize) -> Vec<ScanEntry> + Send + Sync;
 type Supplies = dyn Fn(&Wanted) -> Vec<Chunk> + Send + Sync;
+type Holds = dyn Fn(&Offered) -> Held + Send + Sync;
 type Replies<T> = Response<ReceiverStream<Result<T, Status>>>;
 
 /// What the agent says.
@@ -31,6 +32,8 @@ type Replies<T> = Response<ReceiverStream<Result<T, Status>>>;
 pub struct FakeAgent {
     scans: Arc<Scans>,
     supplies: Arc<Supplies>,
+    holds: Arc<Holds>,
+    received: Arc<AtomicU64>,
     count: Arc<AtomicUsize>,
 }
 
@@ -38,7 +41,20 @@ impl FakeAgent {
     /// An agent that answers each scan, counted from 0, with these entries.
     pub fn scanning(scans: impl Fn(usize) -> Vec<ScanEntry> + Send + Sync + 'static) -> Self {
         let supplies = Arc::new(|_: &Wanted| Vec::new());
-        Self { scans: Arc::new(scans), supplies, count: Arc::default() }
+        let holds = Arc::new(|_: &Offered| Held::default());
+        let received = Arc::default();
+        Self { scans: Arc::new(scans), supplies, holds, received, count: Arc::default() }
+    }
+
+    /// The same agent, which says that it holds this of what it is offered.
+    pub fn holding(mut self, holds: impl Fn(&Offered) -> Held + Send + Sync + 'static) -> Self {
+        self.holds = Arc::new(holds);
+        self
+    }
+
+    /// Bytes of content that it has been sent.
+    pub fn received(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.received)
     }
 
     /// The same agent, which sends these chunks when it is asked for a file.
@@ -178,7 +194,10 @@ impl Agent for FakeAgent {
         let mut requests = request.into_inner();
         let mut outcomes = vec![proto::Outcome { index: u64::MAX, ..Default::default() }];
         while let Some(request) = requests.message().await? {
-            for _ in request.steps {
+            for step in request.steps {
+                if let Some(proto::step::Step::Chunk(chunk)) = &step.step {
+                    self.received.fetch_add(chunk.data.len() as u64, Ordering::Relaxed);
+                }
                 let index = outcomes.len() as u64 / 2;
                 let status = proto::Status::Applied.into();
                 let outcome = proto::Outcome { index, status, ..Default::default() };
@@ -186,6 +205,21 @@ impl Agent for FakeAgent {
             }
         }
         Ok(stream(vec![proto::ApplyReply { outcomes }]))
+    }
+
+    type OfferStream = ReceiverStream<Result<proto::OfferReply, Status>>;
+
+    async fn offer(
+        &self,
+        request: Request<Streaming<proto::OfferRequest>>,
+    ) -> Result<Replies<proto::OfferReply>, Status> {
+        let mut requests = request.into_inner();
+        let mut replies = Vec::new();
+        while let Some(request) = requests.message().await? {
+            let held = request.files.iter().map(|offered| (self.holds)(offered)).collect();
+            replies.push(proto::OfferReply { held });
+        }
+        Ok(stream(replies))
     }
 
     type SupplyStream = ReceiverStream<Result<proto::SupplyReply, Status>>;
