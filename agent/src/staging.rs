@@ -184,6 +184,9 @@ impl Staging {
     /// [`StagingError::NoPart`] if another number of bytes is kept, or what the system says.
     pub fn resume(&self, digest: Digest, written: u64) -> Result<Writer<'_>, StagingError> {
         let missing = |_| StagingError::NoPart(written);
+        if self.part_of(&digest) != written {
+            return Err(StagingError::NoPart(written));
+        }
         let name = self.next_name(&format!("{WRITING_PREFIX}{}-", digest.hex()));
         // Taken away under a name of ours: nobody else goes on with it.
         let kept = part_name(&digest);

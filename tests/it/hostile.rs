@@ -1,5 +1,7 @@
 //! A sandbox that lies: it can lose its own files, and nothing else.
 
+mod delta;
+
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;

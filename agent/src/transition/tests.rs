@@ -12,6 +12,7 @@ use crate::rules::Rules;
 use crate::scan::{Snapshot, scan};
 use crate::staging::INLINE_BYTES_MAX;
 
+mod arriving;
 mod bulk;
 mod races;
 mod reading;
