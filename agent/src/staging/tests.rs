@@ -122,7 +122,7 @@ fn one_part_is_kept_and_that_of_a_killed_process_too() {
         writer.keep();
     }
     let part = format!("{}.part", digests[1].hex());
-    assert_eq!(names(&place.staging), [part.clone()]);
+    assert_eq!(names(&place.staging), [part.as_str()]);
     let writing = |digest: &Digest, size| {
         let name = format!("part-{}-1-1", digest.hex());
         std::fs::write(place.staging.join(name), vec![0; size]).expect("written");
