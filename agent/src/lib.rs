@@ -25,6 +25,7 @@ pub mod handshake;
 pub mod lease;
 pub mod operation;
 pub mod own;
+pub mod pack;
 pub mod path;
 pub mod rules;
 pub mod scan;

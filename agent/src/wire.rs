@@ -40,6 +40,9 @@ pub enum WireError {
     /// A signature that is not of such a file.
     #[error("a signature in a message is not valid")]
     Signature(#[from] SignatureError),
+    /// A packed message that is none, or too large.
+    #[error("a packed message is not valid")]
+    Packed,
     /// A message without its content.
     #[error("a message is empty")]
     Empty,

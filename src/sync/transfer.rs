@@ -93,8 +93,10 @@ impl Counters {
         self.files.fetch_add(u64::from(last), Ordering::Relaxed);
     }
 
-    fn sent(&self, message: &impl Message) {
-        self.wire_out.fetch_add(message.encoded_len() as u64, Ordering::Relaxed);
+    fn sent(&self, message: &impl Message) -> usize {
+        let bytes = message.encoded_len();
+        self.wire_out.fetch_add(bytes as u64, Ordering::Relaxed);
+        bytes
     }
 
     fn received(&self, message: &impl Message) {

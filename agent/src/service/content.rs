@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
@@ -10,6 +11,7 @@ use tonic::{Response, Status, Streaming};
 use super::{MESSAGES_WAITING_MAX, Replies, endpoint_status, wire_status};
 use crate::endpoint::Endpoint;
 use crate::entry::File;
+use crate::pack::{self, Packer};
 use crate::proto;
 use crate::wire::{self, WireError};
 
@@ -123,7 +125,15 @@ fn apply_steps(
     let steps = std::iter::from_fn(|| match messages.blocking_recv()? {
         Ok(message) => {
             durable |= message.durable;
-            Some(message.steps)
+            let unpacked = message.packed.as_ref().map(pack::unpack::<proto::ApplyRequest>);
+            match unpacked.transpose() {
+                Ok(unpacked) => Some(unpacked.unwrap_or(message).steps),
+                Err(error) => {
+                    *broken.lock().unwrap_or_else(PoisonError::into_inner) =
+                        Some(wire_status(error));
+                    None
+                }
+            }
         }
         Err(status) => {
             *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
@@ -164,7 +174,7 @@ fn supply_files(
     mut wanted: mpsc::Receiver<Vec<proto::Wanted>>,
     send: &mpsc::Sender<Result<proto::SupplyReply, Status>>,
 ) {
-    let mut supply = Supply { send, chunks: Vec::new(), bytes: 0 };
+    let mut supply = Supply { send, chunks: Vec::new(), bytes: 0, packer: Packer::default() };
     while let Some(batch) = wanted.blocking_recv() {
         for file in batch {
             if let Err(error) = supply.file(endpoint, file) {
@@ -185,6 +195,7 @@ struct Supply<'a> {
     send: &'a mpsc::Sender<Result<proto::SupplyReply, Status>>,
     chunks: Vec<proto::Chunk>,
     bytes: usize,
+    packer: Packer,
 }
 
 impl Supply<'_> {
@@ -214,8 +225,13 @@ impl Supply<'_> {
 
     fn flush(&mut self) -> ControlFlow<()> {
         self.bytes = 0;
-        let reply = proto::SupplyReply { chunks: std::mem::take(&mut self.chunks) };
-        match self.send.blocking_send(Ok(reply)) {
+        let chunks = std::mem::take(&mut self.chunks);
+        let mut reply = proto::SupplyReply { chunks, packed: None };
+        if let Some(packed) = self.packer.pack(&reply) {
+            reply = proto::SupplyReply { chunks: Vec::new(), packed: Some(packed) };
+        }
+        let bytes = reply.encoded_len();
+        match self.packer.timed(bytes, || self.send.blocking_send(Ok(reply))) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use skync_agent::delta::has_signature;
 use skync_agent::endpoint::Endpoint;
 use skync_agent::entry::{Digest, Entry, File};
+use skync_agent::pack;
 use skync_agent::path::SyncPath;
 use skync_agent::proto::agent_client::AgentClient;
-use skync_agent::proto::{self, SupplyRequest, Wanted};
+use skync_agent::proto::{self, SupplyReply, SupplyRequest, Wanted};
 use skync_agent::transition::{self, Chunk, Piece, Status};
 use skync_agent::wire;
 use tokio::sync::mpsc;
@@ -127,21 +128,27 @@ impl Link {
         let mut replies = sandbox.supply(ReceiverStream::new(wanted)).await?.into_inner();
         let broken = loop {
             match replies.message().await {
-                Ok(Some(reply)) => {
+                Ok(Some(mut reply)) => {
                     self.counters.received(&reply);
+                    if let Some(packed) = &reply.packed {
+                        reply = match pack::unpack::<SupplyReply>(packed) {
+                            Ok(reply) => reply,
+                            Err(error) => break Some(error.into()),
+                        };
+                    }
                     if chunks_in.send(reply.chunks).await.is_err() {
                         break None;
                     }
                 }
                 Ok(None) => break None,
-                Err(status) => break Some(status),
+                Err(status) => break Some(status.into()),
             }
         };
         drop(chunks_in);
         let tried = writer.await?;
         match broken {
             None => Ok(tried),
-            Some(status) => Err(status.into()),
+            Some(error) => Err(error),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use skync_agent::delta::has_signature;
 use skync_agent::endpoint::Endpoint;
 use skync_agent::entry::{Entry, File};
+use skync_agent::pack::Packer;
 use skync_agent::path::SyncPath;
 use skync_agent::proto::agent_client::AgentClient;
 use skync_agent::proto::{self, ApplyRequest, OfferRequest, Offered};
@@ -115,7 +116,8 @@ impl Link {
         }
         let count = steps.len();
         let (host, counters) = (Arc::clone(host), Arc::clone(&self.counters));
-        let sender = Sender { send, batch: Vec::new(), bytes: 0, durable: self.durable, counters };
+        let (batch, bytes, durable) = (Vec::new(), 0, self.durable);
+        let sender = Sender { send, batch, bytes, durable, counters, packer: Packer::default() };
         let reader = tokio::task::spawn_blocking(move || {
             let read = Read::default();
             Reader { host: &host, held, sender, read }.read_out(&steps, &ways, &reuse)
@@ -283,6 +285,7 @@ struct Sender {
     bytes: usize,
     durable: bool,
     counters: Arc<Counters>,
+    packer: Packer,
 }
 
 impl Sender {
@@ -312,9 +315,13 @@ impl Sender {
             return ControlFlow::Continue(());
         }
         self.bytes = 0;
-        let request = ApplyRequest { steps, durable: self.durable };
-        self.counters.sent(&request);
-        match self.send.blocking_send(request) {
+        let durable = self.durable;
+        let mut request = ApplyRequest { steps, durable, packed: None };
+        if let Some(packed) = self.packer.pack(&request) {
+            request = ApplyRequest { steps: Vec::new(), durable, packed: Some(packed) };
+        }
+        let bytes = self.counters.sent(&request);
+        match self.packer.timed(bytes, || self.send.blocking_send(request)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }

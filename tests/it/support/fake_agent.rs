@@ -232,7 +232,7 @@ impl Agent for FakeAgent {
         let mut replies = Vec::new();
         while let Some(request) = requests.message().await? {
             let chunks = request.wanted.iter().map(|wanted| (self.supplies)(wanted));
-            replies.extend(chunks.map(|chunks| proto::SupplyReply { chunks }));
+            replies.extend(chunks.map(|chunks| proto::SupplyReply { chunks, packed: None }));
         }
         Ok(stream(replies))
     }
