@@ -5,6 +5,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         // Content is shared, not copied, from the HTTP/2 frame to the file.
         .bytes(".skync.v1.Chunk.data")
+        .bytes(".skync.v1.Packed.data")
         .bytes(".skync.v1.OutputFrame.data")
         .bytes(".skync.v1.InputFrame.data")
         .build_transport(false)

@@ -14,7 +14,7 @@ use crate::rules::Rules;
 use crate::scan::{Look, ScanError, Snapshot, StatCache, scan, scan_at};
 use crate::staging::{Staging, StagingError, sweep};
 use crate::transition::{
-    Applier, Chunk, Keeper, Outcome, ReadProblem, Step, entry_at, read_content,
+    Applier, Chunk, Held, Keeper, Outcome, ReadProblem, Step, entry_at, read_content, sign_content,
 };
 use crate::watch::Watcher;
 
@@ -151,7 +151,7 @@ impl Endpoint {
             .apply(steps, report);
     }
 
-    /// Reads a file's content in chunks.
+    /// Reads a file's content in chunks, without what the receiver holds.
     ///
     /// # Errors
     /// If it cannot be read or is not what was expected any more.
@@ -159,9 +159,20 @@ impl Endpoint {
         &self,
         path: &SyncPath,
         expected: &File,
+        held: Held,
         sink: &mut impl FnMut(Chunk) -> ControlFlow<()>,
     ) -> Result<(), ReadProblem> {
-        read_content(&self.root, path, expected, sink)
+        read_content(&self.root, path, expected, held, sink)
+    }
+
+    /// The size and the signature of a file as it is now, if it has one and can be read.
+    pub fn sign(&self, path: &SyncPath) -> Option<(u64, Vec<u8>)> {
+        sign_content(&self.root, path)
+    }
+
+    /// The contents that wait for their place.
+    pub fn staging(&self) -> &Staging {
+        &self.staging
     }
 
     /// What is at a path now, without children; nothing if there is no such path.

@@ -18,6 +18,7 @@
 //! agent is a static binary that must work in an empty image.
 
 pub mod bridge;
+pub mod delta;
 pub mod disk;
 pub mod endpoint;
 pub mod entry;
@@ -26,6 +27,7 @@ pub mod handshake;
 pub mod lease;
 pub mod operation;
 pub mod own;
+pub mod pack;
 pub mod path;
 pub mod rules;
 pub mod scan;

@@ -4,7 +4,8 @@
 //! and changed on blocking threads, and every channel between is bounded, so that a slow reader
 //! slows the work instead of filling memory.
 
-use std::ops::ControlFlow;
+mod content;
+
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,6 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::disk::Root;
 use crate::endpoint::{Endpoint, EndpointError};
-use crate::entry::File;
 use crate::follow::Follower;
 use crate::operation::{Operation, OperationError, OperationId};
 use crate::path::SyncPath;
@@ -30,8 +30,6 @@ use crate::wire::{self, StateWriter, WireError};
 
 /// Messages between the link and a blocking thread.
 const MESSAGES_WAITING_MAX: usize = 8;
-/// Bytes of content after which a message of a supply is sent.
-const SUPPLY_BYTES_PER_MESSAGE: usize = 256 << 10;
 
 /// The service of one link.
 pub(crate) struct Service {
@@ -149,12 +147,17 @@ impl Agent for Service {
         &self,
         request: Request<Streaming<proto::ApplyRequest>>,
     ) -> Result<Response<proto::ApplyReply>, Status> {
-        let follower = self.follower()?;
-        let (steps_in, steps_out) = mpsc::channel(MESSAGES_WAITING_MAX);
-        tokio::spawn(take_steps(request.into_inner(), steps_in));
-        let applied = tokio::task::spawn_blocking(move || apply_steps(&follower, steps_out));
-        let seq = applied.await.map_err(join_status)??;
+        let seq = content::apply(self.follower()?, request.into_inner()).await?;
         Ok(Response::new(proto::ApplyReply { seq }))
+    }
+
+    type OfferStream = ReceiverStream<Result<proto::OfferReply, Status>>;
+
+    async fn offer(
+        &self,
+        request: Request<Streaming<proto::OfferRequest>>,
+    ) -> Result<Replies<proto::OfferReply>, Status> {
+        Ok(content::offer(self.follower()?, request.into_inner()))
     }
 
     type SupplyStream = ReceiverStream<Result<proto::SupplyReply, Status>>;
@@ -163,19 +166,7 @@ impl Agent for Service {
         &self,
         request: Request<Streaming<proto::SupplyRequest>>,
     ) -> Result<Replies<proto::SupplyReply>, Status> {
-        let follower = self.follower()?;
-        let (wanted_in, wanted_out) = mpsc::channel(MESSAGES_WAITING_MAX);
-        let (send, receive) = mpsc::channel(MESSAGES_WAITING_MAX);
-        let mut requests = request.into_inner();
-        tokio::spawn(async move {
-            while let Ok(Some(request)) = requests.message().await {
-                if wanted_in.send(request.wanted).await.is_err() {
-                    return;
-                }
-            }
-        });
-        tokio::task::spawn_blocking(move || supply(&follower, wanted_out, &send));
-        Ok(Response::new(ReceiverStream::new(receive)))
+        Ok(content::supply(self.follower()?, request.into_inner()))
     }
 
     async fn start(
@@ -314,105 +305,6 @@ fn tell(follower: &Follower, send: &mpsc::Sender<Result<proto::FollowReply, Stat
         }
         next = reader.take_news();
     }
-}
-
-async fn take_steps(
-    mut requests: Streaming<proto::ApplyRequest>,
-    steps: mpsc::Sender<Result<proto::ApplyRequest, Status>>,
-) {
-    loop {
-        let message = match requests.message().await {
-            Ok(Some(message)) => Ok(message),
-            Ok(None) => return,
-            Err(status) => Err(status),
-        };
-        let broken = message.is_err();
-        if steps.send(message).await.is_err() || broken {
-            return;
-        }
-    }
-}
-
-/// Applies the steps of one call; whatever ends the call early, each step is done or not begun.
-fn apply_steps(
-    follower: &Follower,
-    mut messages: mpsc::Receiver<Result<proto::ApplyRequest, Status>>,
-) -> Result<u64, Status> {
-    let Some(first) = messages.blocking_recv() else {
-        return Ok(*follower.seq().borrow());
-    };
-    let proto::ApplyRequest { steps, durable, call } = first?;
-    let broken: Mutex<Option<Status>> = Mutex::new(None);
-    let stop = |status| *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
-    let more = std::iter::from_fn(|| match messages.blocking_recv()? {
-        Ok(message) => Some(message.steps),
-        Err(status) => {
-            stop(status);
-            None
-        }
-    });
-    let steps = std::iter::once(steps).chain(more).flatten();
-    let steps = steps.map_while(|step| match wire::step_from_wire(step) {
-        Ok(step) => Some(step),
-        Err(error) => {
-            stop(wire_status(error));
-            None
-        }
-    });
-    follower.apply(Some(call), steps, &mut |_| {});
-    if let Some(status) = broken.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(status);
-    }
-    if durable {
-        // What was not synced must not be recorded (I2): then there is no reply.
-        follower.endpoint().sync().map_err(endpoint_status)?;
-    }
-    Ok(*follower.seq().borrow())
-}
-
-/// Reads what is wanted and sends it, small files together.
-fn supply(
-    follower: &Follower,
-    mut wanted: mpsc::Receiver<Vec<proto::Wanted>>,
-    send: &mpsc::Sender<Result<proto::SupplyReply, Status>>,
-) {
-    let mut chunks: Vec<proto::Chunk> = Vec::new();
-    let mut bytes = 0;
-    while let Some(batch) = wanted.blocking_recv() {
-        for file in batch {
-            let (path, digest) = match (wire::path(&file.path), wire::digest(&file.digest)) {
-                (Ok(path), Ok(digest)) => (path, digest),
-                (Err(error), _) | (_, Err(error)) => {
-                    let _ = send.blocking_send(Err(wire_status(error)));
-                    return;
-                }
-            };
-            let expected = File { digest, size: file.size, mode: 0, mtime_ns: 0 };
-            let read = follower.endpoint().read(&path, &expected, &mut |chunk| {
-                bytes += chunk.data.len();
-                chunks.push(wire::chunk_to_wire(chunk));
-                if bytes < SUPPLY_BYTES_PER_MESSAGE {
-                    return ControlFlow::Continue(());
-                }
-                bytes = 0;
-                let reply = proto::SupplyReply { chunks: std::mem::take(&mut chunks) };
-                match send.blocking_send(Ok(reply)) {
-                    Ok(()) => ControlFlow::Continue(()),
-                    Err(_) => ControlFlow::Break(()),
-                }
-            });
-            if let Err(problem) = read {
-                // It is not what the session was told: so it is read and told anew.
-                follower.mark(&path);
-                let (digest, problem) = (digest.0.to_vec(), problem.to_string());
-                chunks.push(proto::Chunk { digest, problem, last: true, ..Default::default() });
-            }
-            if send.is_closed() {
-                return;
-            }
-        }
-    }
-    let _ = send.blocking_send(Ok(proto::SupplyReply { chunks }));
 }
 
 /// The frames of an operation's output; if the link breaks, the next call goes on with what this

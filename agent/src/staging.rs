@@ -5,8 +5,9 @@
 //! do that, so content is written (or copied) beside its destination under a name that starts with
 //! [`TEMP_PREFIX`], which every scan and every rule set skips.
 //!
-//! Whole content that an interrupted run left is kept and used again, after its hash was checked.
-//! Everything else in the directory is swept when it is opened: one process at a time uses it.
+//! Whole content that an interrupted run left is kept and used again, after its hash was checked,
+//! and so is the beginning of a large one, which is checked once the rest has come. Everything else
+//! in the directory is swept when it is opened: one process at a time uses it.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -30,6 +31,15 @@ pub const TEMP_PREFIX: &str = ".skync-tmp-";
 /// Content of at most this many bytes stays in memory until it is written. The wire's limit for
 /// content that travels inside one message.
 pub const INLINE_BYTES_MAX: usize = 64 * 1024;
+
+/// The beginning of a content of at least this many bytes is kept when the rest does not come.
+pub const PART_BYTES_MIN: u64 = 1 << 20;
+
+/// How the name of a kept beginning ends, after the digest of the whole.
+const PART_SUFFIX: &str = ".part";
+
+/// How the names of contents begin that are being written, before the digest of the whole.
+const WRITING_PREFIX: &str = "part-";
 
 /// A temporary file in a tree is stale once nobody wrote to it for this long.
 const TEMP_STALE_NS: i64 = 10 * 60 * 1_000_000_000;
@@ -57,6 +67,9 @@ pub enum StagingError {
     /// The content is not what was announced.
     #[error("the content that came has another hash than announced")]
     WrongDigest,
+    /// No beginning of that content is here that ends at this byte.
+    #[error("the first {0} bytes of the content are not here")]
+    NoPart(u64),
 }
 
 impl StagingError {
@@ -132,12 +145,18 @@ impl Staging {
             let Ok(meta) = self.directory.stat(&name) else {
                 continue;
             };
-            let is_kept = meta.kind == Kind::File
-                && name.as_bytes().len() == 64
-                && name.as_bytes().iter().all(u8::is_ascii_hexdigit)
-                && now.saturating_sub(meta.mtime_ns) < KEPT_STALE_NS;
-            if !is_kept && meta.kind != Kind::Directory {
-                self.directory.remove_file(&name)?;
+            if meta.kind == Kind::Directory {
+                continue;
+            }
+            let is_worth_it =
+                meta.kind == Kind::File && now.saturating_sub(meta.mtime_ns) < KEPT_STALE_NS;
+            match owner_of(&name).filter(|_| is_worth_it) {
+                Some((_, Left::Whole | Left::Part)) => {}
+                // The process that wrote it was killed.
+                Some((digest, Left::Writing)) if meta.size >= PART_BYTES_MIN => {
+                    self.directory.rename_over(&name, &self.directory, &part_name(&digest))?;
+                }
+                Some((_, Left::Writing)) | None => self.directory.remove_file(&name)?,
             }
         }
         Ok(())
@@ -149,13 +168,40 @@ impl Staging {
     /// # Errors
     /// What the system says.
     pub fn begin(&self, digest: Digest, size: Option<u64>) -> Result<Writer<'_>, StagingError> {
-        let name = self.next_name("part-");
+        let name = self.next_name(&format!("{WRITING_PREFIX}{}-", digest.hex()));
         let file = self
             .directory
             .create_file(&name, 0o600)
             .map_err(|errno| staging_error("make a file in", errno))?;
         let hasher = Box::new(blake3::Hasher::new());
         Ok(Writer { staging: self, name: Some(name), file, hasher, digest, size, written: 0 })
+    }
+
+    /// Goes on with a content of which the first `written` bytes are kept. They are read, so that
+    /// the digest of the whole can be checked.
+    ///
+    /// # Errors
+    /// [`StagingError::NoPart`] if another number of bytes is kept, or what the system says.
+    pub fn resume(&self, digest: Digest, written: u64) -> Result<Writer<'_>, StagingError> {
+        let missing = |_| StagingError::NoPart(written);
+        if self.part_of(&digest) != written {
+            return Err(StagingError::NoPart(written));
+        }
+        let name = self.next_name(&format!("{WRITING_PREFIX}{}-", digest.hex()));
+        // Taken away under a name of ours: nobody else goes on with it.
+        let kept = part_name(&digest);
+        self.directory.rename_over(&kept, &self.directory, &name).map_err(missing)?;
+        let file = self.directory.open_to_append(&name).map_err(missing)?;
+        let hasher = Box::new(blake3::Hasher::new());
+        let (name, size) = (Some(name), None);
+        let mut writer = Writer { staging: self, name, file, hasher, digest, size, written: 0 };
+        writer.read_kept()?;
+        if writer.written == written { Ok(writer) } else { Err(StagingError::NoPart(written)) }
+    }
+
+    /// Bytes at the beginning of that content that are kept, see [`Staging::resume`].
+    pub fn part_of(&self, digest: &Digest) -> u64 {
+        self.directory.stat(&part_name(digest)).map_or(0, |meta| meta.size)
     }
 
     /// Says whether whole content of that digest is here. Content of an earlier run is read and
@@ -236,6 +282,30 @@ fn blob_name(digest: &Digest) -> Name {
     checked_name(&digest.hex())
 }
 
+fn part_name(digest: &Digest) -> Name {
+    checked_name(&format!("{}{PART_SUFFIX}", digest.hex()))
+}
+
+/// What an earlier run left under a name.
+enum Left {
+    Whole,
+    Part,
+    Writing,
+}
+
+/// The digest in the name of a file of ours.
+fn owner_of(name: &Name) -> Option<(Digest, Left)> {
+    let text = std::str::from_utf8(name.as_bytes()).ok()?;
+    let (hex, left) = if let Some(rest) = text.strip_prefix(WRITING_PREFIX) {
+        (rest.split_once('-')?.0, Left::Writing)
+    } else if let Some(hex) = text.strip_suffix(PART_SUFFIX) {
+        (hex, Left::Part)
+    } else {
+        (text, Left::Whole)
+    };
+    Some((Digest(*blake3::Hash::from_hex(hex).ok()?.as_bytes()), left))
+}
+
 fn checked_name(text: &str) -> Name {
     Name::parse(text.as_bytes()).expect("our own names are short and hold no slash")
 }
@@ -262,6 +332,25 @@ pub struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// Takes in what is in the file already.
+    fn read_kept(&mut self) -> Result<(), StagingError> {
+        let mut window = vec![0; READ_WINDOW_BYTES];
+        loop {
+            match self.file.read(&mut window) {
+                Ok(0) => return Ok(()),
+                Ok(count) => {
+                    self.hasher.update(&window[..count]);
+                    self.written += count as u64;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                    return Err(staging_error("read from", errno));
+                }
+            }
+        }
+    }
+
     /// Takes the next piece.
     ///
     /// # Errors
@@ -284,6 +373,32 @@ impl Writer<'_> {
         self.written
     }
 
+    /// BLAKE3 of the whole, as announced.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Keeps what was written, to go on with later, if it is much. What was kept before goes: an
+    /// interrupted transfer leaves one, and a file that never rests must not leave many.
+    pub fn keep(mut self) {
+        if self.written < PART_BYTES_MIN {
+            return;
+        }
+        let directory = &self.staging.directory;
+        for (name, _) in directory.list(&mut Vec::new()).unwrap_or_default() {
+            if matches!(owner_of(&name), Some((_, Left::Part))) {
+                let _ = directory.remove_file(&name);
+            }
+        }
+        let kept = self
+            .name
+            .as_ref()
+            .map(|name| directory.rename_over(name, directory, &part_name(&self.digest)).is_ok());
+        if kept == Some(true) {
+            self.name = None;
+        }
+    }
+
     /// Checks the whole and keeps it by its digest.
     ///
     /// # Errors
@@ -301,6 +416,8 @@ impl Writer<'_> {
                 .rename_over(name, directory, &blob_name(&self.digest))
                 .map_err(|errno| staging_error("rename in", errno))?;
             self.name = None;
+            // What an earlier try left of it. There is none most of the time.
+            let _ = directory.remove_file(&part_name(&self.digest));
         }
         lock(&self.staging.checked).insert(self.digest);
         Ok(Staged { digest: self.digest, size: self.written })

@@ -14,6 +14,7 @@
 //! can be seen. Small files are written by a few worker threads; removals, and steps on a path that
 //! a worker has, wait for the workers first.
 
+mod arrival;
 mod change;
 mod keep;
 mod permissions;
@@ -21,17 +22,18 @@ mod read;
 mod workers;
 
 pub use keep::{Doomed, KeepError, Keeper, Kept, Loss};
-pub use read::{ReadProblem, entry_at, read_content};
+pub use read::{Held, ReadProblem, entry_at, read_content, sign_content};
 
 use std::sync::{Mutex, PoisonError};
 
+use arrival::Arrival;
 use bytes::Bytes;
 
 use crate::disk::Root;
 use crate::entry::{Digest, Entry};
 use crate::path::SyncPath;
 use crate::scan::StatCache;
-use crate::staging::{Content, INLINE_BYTES_MAX, Staging, StagingError, Writer};
+use crate::staging::{Content, Staging};
 
 /// One change to one path. Entries are shallow, absence is `None`.
 ///
@@ -53,12 +55,39 @@ pub struct Transition {
 pub struct Chunk {
     /// BLAKE3 of the whole content.
     pub digest: Digest,
-    /// Of the first byte of `data` in the content.
+    /// Of the first byte of the piece in the content. The first piece may begin where the staged
+    /// part of that content ends.
     pub offset: u64,
     /// The bytes.
-    pub data: Bytes,
+    pub piece: Piece,
     /// The last piece.
     pub last: bool,
+}
+
+/// What a chunk brings.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    /// These bytes.
+    Data(Bytes),
+    /// What stands in a file of the receiver.
+    Copy {
+        /// The file.
+        from: SyncPath,
+        /// Of the first byte in it.
+        offset: u64,
+        /// Bytes.
+        length: u64,
+    },
+}
+
+impl Piece {
+    /// Bytes of content that it brings.
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::Data(data) => data.len() as u64,
+            Self::Copy { length, .. } => *length,
+        }
+    }
 }
 
 /// What [`Applier::apply`] is fed with.
@@ -75,7 +104,8 @@ pub enum Step {
 pub enum Status {
     /// The path is now as `new` says.
     Applied,
-    /// What is there is not what was expected; nothing was changed.
+    /// What is there is not what was expected, or its content did not come or could not be put
+    /// together from what is here; nothing was changed.
     Stale,
     /// A directory holds content that the plan did not name; it stays.
     NotEmpty,
@@ -105,15 +135,6 @@ pub struct Applier<'a> {
     cache: &'a Mutex<StatCache>,
     writers: usize,
     keeper: Option<&'a dyn Keeper>,
-}
-
-/// The content that came last and which transition may use it.
-enum Arrived<'a> {
-    Nothing,
-    Whole(Digest, Content),
-    Part(Writer<'a>, Digest),
-    /// It did not come well; told when the transition asks for it.
-    Broken(Digest, StagingError),
 }
 
 impl<'a> Applier<'a> {
@@ -153,19 +174,17 @@ impl<'a> Applier<'a> {
         };
         workers::with(self.writers, &work, |workers| {
             let mut index = 0;
-            let mut arrived = Arrived::Nothing;
+            let mut arrival = Arrival::new(self.root, self.staging);
             for step in steps {
                 let transition = match step {
                     Step::Chunk(chunk) => {
-                        arrived = self.take_chunk(arrived, chunk);
+                        arrival.take(chunk);
                         continue;
                     }
                     Step::Transition(transition) => transition,
                 };
                 workers.wait_for(&transition);
-                match self
-                    .content_for(&transition, std::mem::replace(&mut arrived, Arrived::Nothing))
-                {
+                match arrival.content_for(&transition) {
                     Err(status) => report(index, status),
                     Ok(Some(Content::Inline(data))) => {
                         let content = Some(Content::Inline(data));
@@ -175,55 +194,10 @@ impl<'a> Applier<'a> {
                 }
                 index += 1;
             }
+            arrival.end();
         });
         if let Some(keeper) = keeper {
             keeper.rest();
-        }
-    }
-
-    fn take_chunk(&self, arrived: Arrived<'a>, chunk: Chunk) -> Arrived<'a> {
-        let digest = chunk.digest;
-        if chunk.offset == 0 && chunk.last && chunk.data.len() <= INLINE_BYTES_MAX {
-            return Arrived::Whole(digest, Content::Inline(chunk.data));
-        }
-        let writer = match arrived {
-            Arrived::Part(writer, of) if of == digest && chunk.offset == writer.written() => {
-                Ok(writer)
-            }
-            Arrived::Broken(of, error) if of == digest && chunk.offset > 0 => Err(error),
-            _ if chunk.offset == 0 => self.staging.begin(digest, None),
-            // A gap: what came before is dropped.
-            _ => Err(StagingError::WrongDigest),
-        };
-        let taken = writer.and_then(|mut writer| writer.write(&chunk.data).map(|()| writer));
-        match taken {
-            Err(error) => Arrived::Broken(digest, error),
-            Ok(writer) if !chunk.last => Arrived::Part(writer, digest),
-            Ok(writer) => match writer.finish() {
-                Ok(staged) => Arrived::Whole(digest, Content::Staged(staged)),
-                Err(error) => Arrived::Broken(digest, error),
-            },
-        }
-    }
-
-    /// The content that a transition needs: what came right before it, or what is staged from an
-    /// earlier run. Content may be missing; it is needed only if the path is not yet as `new`
-    /// says.
-    fn content_for(
-        &self,
-        transition: &Transition,
-        arrived: Arrived<'a>,
-    ) -> Result<Option<Content>, Status> {
-        let Some(Entry::File(file)) = &transition.new else {
-            return Ok(None);
-        };
-        match arrived {
-            Arrived::Whole(digest, content) if digest == file.digest => Ok(Some(content)),
-            Arrived::Broken(digest, error) if digest == file.digest => {
-                Err(Status::Failed { problem: error.to_string(), no_space: error.is_no_space() })
-            }
-            _ if file.size == 0 => Ok(Some(Content::Inline(Bytes::new()))),
-            _ => Ok(self.staging.find(&file.digest).map(Content::Staged)),
         }
     }
 }

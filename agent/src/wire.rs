@@ -4,20 +4,22 @@
 //! (invariant I7), digests must have their length, trees must be in order. Nothing past this module
 //! sees an unchecked message.
 
+mod content;
 mod state;
 mod tree;
 
+pub use content::{
+    CHUNK_BYTES_MAX, chunk_from_wire, chunk_to_wire, held_from_wire, signed_to_wire,
+};
 pub use state::{StateReader, StateWriter, TreeState};
 pub use tree::TREE_ENTRIES_MAX;
 
+use crate::delta::SignatureError;
 use crate::entry::{Digest, Directory, Entry, File};
 use crate::path::{PATH_BYTES_MAX, PathError, SyncPath};
 use crate::proto;
 use crate::rules::{RuleFile, RuleSet};
-use crate::transition::{Chunk, Outcome, Status, Step, Transition};
-
-/// Longest piece of content in one chunk, in bytes.
-pub const CHUNK_BYTES_MAX: usize = 1 << 20;
+use crate::transition::{Outcome, Status, Step, Transition};
 
 /// A message that breaks the contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +39,12 @@ pub enum WireError {
     /// A chunk that is too large or out of place.
     #[error("a chunk in a message is not valid")]
     Chunk,
+    /// A signature that is not of such a file.
+    #[error("a signature in a message is not valid")]
+    Signature(#[from] SignatureError),
+    /// A packed message that is none, or too large.
+    #[error("a packed message is not valid")]
+    Packed,
     /// A message without its content.
     #[error("a message is empty")]
     Empty,
@@ -138,27 +146,8 @@ pub fn step_from_wire(step: proto::Step) -> Result<Step, WireError> {
             expected: entry_from_wire(transition.expected.unwrap_or_default())?,
             new: entry_from_wire(transition.new.unwrap_or_default())?,
         })),
-        proto::step::Step::Chunk(chunk) => chunk_from_wire(chunk),
+        proto::step::Step::Chunk(chunk) => Ok(Step::Chunk(chunk_from_wire(chunk)?)),
     }
-}
-
-/// A piece of content, as a message.
-pub fn chunk_to_wire(chunk: Chunk) -> proto::Chunk {
-    let Chunk { digest, offset, data, last } = chunk;
-    let problem = String::new();
-    proto::Chunk { digest: digest.0.to_vec(), offset, data, last, problem }
-}
-
-/// A piece of content, from a message.
-///
-/// # Errors
-/// If it is too large.
-pub fn chunk_from_wire(chunk: proto::Chunk) -> Result<Step, WireError> {
-    if chunk.data.len() > CHUNK_BYTES_MAX {
-        return Err(WireError::Chunk);
-    }
-    let proto::Chunk { offset, data, last, .. } = chunk;
-    Ok(Step::Chunk(Chunk { digest: digest(&chunk.digest)?, offset, data, last }))
 }
 
 /// How a transition ended, as a message.

@@ -75,7 +75,7 @@ pub(super) async fn with_progress<T>(
 ) -> T {
     let mut work = std::pin::pin!(work);
     let now = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let Counters { files_total, files, bytes_total, bytes } = counters;
+    let Counters { files_total, files, bytes_total, bytes, .. } = counters;
     let before = [files_total, files, bytes_total, bytes].map(now);
     loop {
         tokio::select! {

@@ -29,6 +29,7 @@ use super::plan::{Conflict, Problem};
 use super::replay::{Progress, Replay};
 use super::report::Report;
 use super::safety::Halt;
+use super::transfer::reuse::{Reuse, reusable};
 use super::transfer::{Counters, TransferError, pull, push};
 use super::trash::TrashError;
 use crate::channel::Channel;
@@ -322,10 +323,12 @@ impl Engine {
             case_insensitive: self.case_insensitive,
         };
         let planned = self.core.plan(&view, self.now_ns());
+        let Some(batch) = planned? else { return Ok(false) };
+        let [to_host, to_sandbox] = &batch.steps;
+        let reuse = [reusable(to_host, host.as_ref()), reusable(to_sandbox, sandbox.as_ref())];
         // As long as these trees are held, every step copies the directory it changes.
         drop([host, sandbox]);
-        let Some(batch) = planned? else { return Ok(false) };
-        let outcomes = self.carry_out(&batch).await?;
+        let outcomes = self.carry_out(&batch, reuse).await?;
         let changes = self.core.finish(&batch, &outcomes, self.now_ns());
         let is_empty = batch.is_empty();
         let spent = self.core.take_spent();
@@ -380,13 +383,20 @@ impl Engine {
         Ok(flushed?)
     }
 
-    async fn carry_out(&mut self, batch: &Batch) -> Result<[Outcomes; 2], SyncError> {
+    async fn carry_out(
+        &mut self,
+        batch: &Batch,
+        reuse: [Reuse; 2],
+    ) -> Result<[Outcomes; 2], SyncError> {
         let (follower, _) = self.host.following()?;
         let durable = self.settings.durable;
         let [to_host, to_sandbox] = &batch.steps;
+        let [on_host, in_sandbox] = reuse;
+        let (client, counters) = (&self.sandbox, &self.counters);
+        let (sources, replay) = (&batch.sources, &self.replay);
         let (pulled, pushed) = tokio::join!(
-            pull(follower, self.sandbox.clone(), to_host, &batch.sources, durable, &self.counters),
-            push(follower, self.sandbox.clone(), &self.replay, to_sandbox, durable, &self.counters),
+            pull(follower, client.clone(), to_host, sources, durable, counters, on_host),
+            push(follower, client.clone(), replay, to_sandbox, durable, counters, in_sandbox),
         );
         Ok([pulled?, pushed?])
     }

@@ -4,30 +4,44 @@
 //! receiver takes them, outcomes come back. Content is read on one side and verified by digest on
 //! the other; what changed in between is left for the next round. Reading and writing happen on
 //! blocking threads, every channel is bounded, and no file is held in memory whole.
+//!
+//! What the receiver has already does not travel:
+//!
+//! - content that it holds under another path ([`reuse`]): it copies it,
+//! - content that is staged there from an earlier try, whole or the beginning of it,
+//! - the parts of a large file that its present version has in common
+//!   ([`skync_agent::delta`]).
+//!
+//! The last two need its word first. The host asks the agent beside the stream of steps, which
+//! waits only when it gets to such a file ([`push`]); what the host itself holds it tells when it
+//! asks for a file ([`pull`]). All of it is belief until the digest of the whole was found right.
+//! Where it was not (a file changed meanwhile), the step is stale, and the same transfer sends it
+//! once more, whole: nothing depends on what was believed, and nothing is tried for ever.
+//!
+//! Memory for one transfer at most, on either side: two files' signatures and an index, 8 MiB for
+//! 4 GiB files, and what the channels and HTTP/2 windows hold, some 16 MiB.
 
-use std::collections::{HashMap, VecDeque};
-use std::ops::ControlFlow;
-use std::sync::Arc;
+mod pull;
+mod push;
+pub mod reuse;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use skync_agent::endpoint::Endpoint;
+use prost::Message;
 use skync_agent::entry::{Entry, File};
-use skync_agent::follow::Follower;
-use skync_agent::path::SyncPath;
-use skync_agent::proto::agent_client::AgentClient;
-use skync_agent::proto::{self, ApplyRequest, Chunk, SupplyRequest, Wanted};
-use skync_agent::transition::{self, Outcome, Status, Transition};
+use skync_agent::transition::{Outcome, Status, Transition};
 use skync_agent::wire;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::core::Outcomes;
 use super::plan::Step;
-use super::replay::Replay;
-use crate::channel::Channel;
+
+pub use pull::pull;
+pub use push::push;
 
 /// Messages between a blocking thread and the link.
 const MESSAGES_WAITING_MAX: usize = 8;
+/// Messages that may hold signatures, which are up to 1.5 MiB each.
+const SIGNATURES_WAITING_MAX: usize = 1;
 /// Bytes of content after which a message is sent.
 const MESSAGE_BYTES: usize = 256 << 10;
 /// Steps after which a message is sent.
@@ -59,8 +73,12 @@ pub struct Counters {
     pub files: AtomicU64,
     /// Bytes in the transfers that have begun.
     pub bytes_total: AtomicU64,
-    /// Bytes that are through.
+    /// Bytes that are through, whether they travelled or were there.
     pub bytes: AtomicU64,
+    /// Bytes of the messages to the sandbox.
+    pub wire_out: AtomicU64,
+    /// Bytes of the messages from the sandbox.
+    pub wire_in: AtomicU64,
 }
 
 impl Counters {
@@ -71,9 +89,19 @@ impl Counters {
         }
     }
 
-    fn moved(&self, bytes: usize, last: bool) {
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    fn moved(&self, bytes: u64, last: bool) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.files.fetch_add(u64::from(last), Ordering::Relaxed);
+    }
+
+    fn sent(&self, message: &impl Message) -> usize {
+        let bytes = message.encoded_len();
+        self.wire_out.fetch_add(bytes as u64, Ordering::Relaxed);
+        bytes
+    }
+
+    fn received(&self, message: &impl Message) {
+        self.wire_in.fetch_add(message.encoded_len() as u64, Ordering::Relaxed);
     }
 }
 
@@ -84,296 +112,40 @@ pub fn needed(step: &Step) -> Option<&File> {
     if old.is_some_and(|old| old.same_content(new)) { None } else { Some(new) }
 }
 
-fn transition_of(step: &Step) -> transition::Step {
-    transition::Step::Transition(Transition {
-        path: step.path.clone(),
-        expected: step.expected.clone(),
-        new: step.new.clone(),
-    })
+fn transition_of(step: &Step) -> Transition {
+    Transition { path: step.path.clone(), expected: step.expected.clone(), new: step.new.clone() }
 }
 
-/// Carries steps from the host to the sandbox.
-///
-/// # Errors
-/// If the link breaks; outcomes that came before are lost with it, which is safe (invariant I2).
-pub async fn push(
-    host: &Arc<Follower>,
-    mut sandbox: AgentClient<Channel>,
-    replay: &Arc<Replay>,
-    steps: &Arc<Vec<Step>>,
-    durable: bool,
-    counters: &Arc<Counters>,
-) -> Result<Outcomes, TransferError> {
-    if steps.is_empty() {
-        return Ok(Vec::new());
-    }
-    counters.begin(steps);
-    let call = replay.begin(steps);
-    let (send, receive) = mpsc::channel(MESSAGES_WAITING_MAX);
-    let (source, there) = (Arc::clone(host), (Arc::clone(steps), Arc::clone(replay)));
-    let counters = Arc::clone(counters);
-    let reader = tokio::task::spawn_blocking(move || {
-        let (steps, replay) = there;
-        let mut sender = Sender { send, batch: Vec::new(), bytes: 0, durable, call };
-        read_out(source.endpoint(), &steps, &replay, &counters, &mut sender)
-    });
-    let applied = async {
-        let reply = sandbox.apply(ReceiverStream::new(receive)).await?.into_inner();
-        // The outcomes come with the states of the tree.
-        replay.reached(reply.seq).await.map_err(tonic::Status::unavailable)
-    };
-    let applied = applied.await;
-    let mut outcomes = replay.finish(call);
-    let unread = reader.await?;
-    applied?;
-    for (step, status) in unread {
-        host.mark(&steps[step].path);
-        outcomes[step] = Some(status);
-    }
-    Ok(outcomes)
-}
-
-/// Sends the steps with their content. Returns those whose content could not be read.
-fn read_out(
-    host: &Endpoint,
-    steps: &[Step],
-    replay: &Replay,
-    counters: &Counters,
-    sender: &mut Sender,
-) -> Vec<(usize, Status)> {
-    let mut unread = Vec::new();
-    for (index, step) in steps.iter().enumerate() {
-        if let Some(file) = needed(step) {
-            let result = host.read(&step.path, file, &mut |chunk| {
-                counters.moved(chunk.data.len(), chunk.last);
-                sender.chunk(wire::chunk_to_wire(chunk))
-            });
-            if let Err(problem) = result {
-                // It changed since it was read, most likely; the next round sees what it is now.
-                tracing::debug!(path = %step.path, %problem, "not sent");
-                unread.push((index, Status::Stale));
-                continue;
-            }
-        }
-        replay.sending(sender.call, index);
-        if sender.step(wire::step_to_wire(transition_of(step)), STEP_BYTES).is_break() {
-            break;
-        }
-    }
-    // If the link is gone there is nobody to send to; the caller's reading of replies tells.
-    let _ = sender.flush();
-    unread
-}
-
-/// Gathers steps into messages.
-struct Sender {
-    send: mpsc::Sender<ApplyRequest>,
-    batch: Vec<proto::Step>,
-    bytes: usize,
-    durable: bool,
-    call: u64,
-}
-
-impl Sender {
-    fn chunk(&mut self, chunk: Chunk) -> ControlFlow<()> {
-        let bytes = chunk.data.len();
-        self.step(proto::Step { step: Some(proto::step::Step::Chunk(chunk)) }, bytes)
-    }
-
-    fn step(&mut self, step: proto::Step, bytes: usize) -> ControlFlow<()> {
-        self.batch.push(step);
-        self.bytes += bytes;
-        if self.bytes >= MESSAGE_BYTES || self.batch.len() >= MESSAGE_STEPS {
-            return self.flush();
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn flush(&mut self) -> ControlFlow<()> {
-        let steps = std::mem::take(&mut self.batch);
-        self.bytes = 0;
-        let request = ApplyRequest { steps, durable: self.durable, call: self.call };
-        match self.send.blocking_send(request) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        }
-    }
-}
-
-/// Carries steps from the sandbox to the host. `sources` says where the sandbox has the content of a
-/// step, if not at its own path.
-///
-/// # Errors
-/// If the link breaks. What was written until then is in the outcomes of nobody; the next scan
-/// finds it.
-pub async fn pull(
-    host: &Arc<Follower>,
-    mut sandbox: AgentClient<Channel>,
-    steps: &Arc<Vec<Step>>,
-    sources: &Arc<HashMap<SyncPath, SyncPath>>,
-    durable: bool,
-    counters: &Arc<Counters>,
-) -> Result<Outcomes, TransferError> {
-    if steps.is_empty() {
-        return Ok(Vec::new());
-    }
-    counters.begin(steps);
-    let (want, wanted) = mpsc::channel(MESSAGES_WAITING_MAX);
-    tokio::spawn(ask(Arc::clone(steps), Arc::clone(sources), want));
-    let (chunks_in, chunks) = mpsc::channel(MESSAGES_WAITING_MAX);
-    let (host, steps, counters) = (Arc::clone(host), Arc::clone(steps), Arc::clone(counters));
-    let writer = tokio::task::spawn_blocking(move || {
-        let mut source = Source::new(&steps, chunks, &counters);
-        let mut reported = Vec::new();
-        host.apply(None, &mut source, &mut |outcome| reported.push(outcome));
-        let mut outcomes = source.outcomes;
-        for Outcome { index, status } in reported {
-            let step = usize::try_from(index).ok().and_then(|index| source.sent.get(index));
-            if let Some(&step) = step {
-                outcomes[step] = Some(status);
-            }
-        }
-        if durable && let Err(error) = host.endpoint().sync() {
-            // What was not synced must not be recorded (I2).
-            tracing::warn!(%error, "the host's file system could not be synced");
-            outcomes.fill(None);
-        }
-        outcomes
-    });
-    let mut replies = sandbox.supply(ReceiverStream::new(wanted)).await?.into_inner();
-    let broken = loop {
-        match replies.message().await {
-            Ok(Some(reply)) => {
-                if chunks_in.send(reply.chunks).await.is_err() {
-                    break None;
-                }
-            }
-            Ok(None) => break None,
-            Err(status) => break Some(status),
-        }
-    };
-    drop(chunks_in);
-    let outcomes = writer.await?;
-    match broken {
-        None => Ok(outcomes),
-        Some(status) => Err(status.into()),
-    }
-}
-
-async fn ask(
-    steps: Arc<Vec<Step>>,
-    sources: Arc<HashMap<SyncPath, SyncPath>>,
-    want: mpsc::Sender<SupplyRequest>,
-) {
-    let mut wanted = steps.iter().filter_map(|step| {
-        needed(step).map(|file| Wanted {
-            path: sources.get(&step.path).unwrap_or(&step.path).as_bytes().to_vec(),
-            digest: file.digest.0.to_vec(),
-            size: file.size,
-        })
-    });
-    loop {
-        let batch: Vec<_> = wanted.by_ref().take(MESSAGE_STEPS).collect();
-        if batch.is_empty() || want.send(SupplyRequest { wanted: batch }).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Where a [`Source`] is.
-#[derive(Clone, Copy)]
-enum At {
-    /// Before this step.
-    Step(usize),
-    /// In the content of this step, of which so many bytes have come.
-    Content(usize, u64),
-    /// Behind the content of this step.
-    Received(usize),
-}
-
-/// The steps for the host, each right after the content it needs.
-///
-/// The sandbox is not trusted: a chunk that is not of the file that was asked for, or more of it
-/// than was announced, fails that step; the digest is verified where it is written.
-struct Source<'a> {
-    steps: &'a [Step],
-    at: At,
-    waiting: VecDeque<Chunk>,
-    chunks: mpsc::Receiver<Vec<Chunk>>,
-    counters: &'a Counters,
-    sent: Vec<usize>,
+/// How the steps of one try ended.
+struct Tried {
     outcomes: Outcomes,
+    /// Steps of which not all content travelled, because the receiver was believed to have it.
+    spared: Vec<usize>,
 }
 
-impl<'a> Source<'a> {
-    fn new(steps: &'a [Step], chunks: mpsc::Receiver<Vec<Chunk>>, counters: &'a Counters) -> Self {
-        let (waiting, sent) = (VecDeque::new(), Vec::new());
-        let outcomes = vec![None; steps.len()];
-        Self { steps, at: At::Step(0), waiting, chunks, counters, sent, outcomes }
-    }
-
-    fn transition(&mut self, index: usize) -> transition::Step {
-        self.sent.push(index);
-        transition_of(&self.steps[index])
-    }
-
-    /// The next chunk of the open file, as a step; nothing if the file failed.
-    fn take(&mut self, chunk: Chunk, index: usize, taken: u64) -> Option<transition::Step> {
-        let file = needed(&self.steps[index])?;
-        if !chunk.problem.is_empty() {
-            tracing::debug!(path = %self.steps[index].path, problem = chunk.problem, "not received");
-            self.fail(index, Status::Stale);
-            return None;
-        }
-        let after = taken + chunk.data.len() as u64;
-        let fits = chunk.offset == taken
-            && after <= file.size
-            && chunk.digest == file.digest.0
-            && (!chunk.last || after == file.size);
-        let (last, length) = (chunk.last, chunk.data.len());
-        let step = wire::chunk_from_wire(chunk).ok().filter(|_| fits);
-        if step.is_none() {
-            let problem = "the sandbox sent content that is not the file's".to_owned();
-            self.fail(index, Status::Failed { problem, no_space: false });
-            // Whatever else comes for it is not told apart from the next file: give up.
-            self.chunks.close();
-            self.waiting.clear();
-            return None;
-        }
-        self.counters.moved(length, last);
-        self.at = if last { At::Received(index) } else { At::Content(index, after) };
-        step
-    }
-
-    fn fail(&mut self, index: usize, status: Status) {
-        self.outcomes[index] = Some(status);
-        self.at = At::Step(index + 1);
-    }
-}
-
-impl Iterator for Source<'_> {
-    type Item = transition::Step;
-
-    fn next(&mut self) -> Option<transition::Step> {
-        loop {
-            match self.at {
-                At::Step(index) if needed(self.steps.get(index)?).is_some() => {
-                    self.at = At::Content(index, 0);
-                }
-                At::Step(index) | At::Received(index) => {
-                    self.at = At::Step(index + 1);
-                    return Some(self.transition(index));
-                }
-                At::Content(index, taken) => {
-                    while self.waiting.is_empty() {
-                        self.waiting.extend(self.chunks.blocking_recv()?);
-                    }
-                    let chunk = self.waiting.pop_front()?;
-                    if let Some(step) = self.take(chunk, index, taken) {
-                        return Some(step);
-                    }
-                }
+impl Tried {
+    /// Puts what the receiver reported, by the number of the transition, where it belongs.
+    fn report(&mut self, sent: &[usize], reported: Vec<Outcome>) {
+        for Outcome { index, status } in reported {
+            let step = usize::try_from(index).ok().and_then(|index| sent.get(index));
+            if let Some(&step) = step {
+                self.outcomes[step] = Some(status);
             }
         }
+    }
+
+    /// The steps whose content has to be sent whole: what the receiver was believed to have did
+    /// not make it.
+    fn failed(&self) -> Vec<usize> {
+        let is_stale = |step: &usize| self.outcomes[*step] == Some(Status::Stale);
+        self.spared.iter().copied().filter(is_stale).collect()
+    }
+
+    /// The outcomes, with those of the second try of some steps.
+    fn with(mut self, retried: &[usize], outcomes: Outcomes) -> Outcomes {
+        for (step, outcome) in retried.iter().zip(outcomes) {
+            self.outcomes[*step] = outcome;
+        }
+        self.outcomes
     }
 }

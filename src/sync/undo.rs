@@ -19,7 +19,9 @@ use skync_agent::endpoint::{Endpoint, EndpointError};
 use skync_agent::entry::{Directory, Entry};
 use skync_agent::path::{Name, SyncPath};
 use skync_agent::rules::{RuleSet, Rules};
-use skync_agent::transition::{ReadProblem, Status, Step, Transition, entry_at, read_content};
+use skync_agent::transition::{
+    Held, ReadProblem, Status, Step, Transition, entry_at, read_content,
+};
 
 use super::trash::{Lost, Trash};
 
@@ -146,7 +148,7 @@ impl Planned<'_> {
         if let (Some((_, lost)), Some(Entry::File(file))) = (self.version, &self.transition.new) {
             // A content that does not come whole fails its transition, which says so.
             let _ = Root::open(&lost.shelf).map_err(ReadProblem::from).and_then(|shelf| {
-                read_content(&shelf, &lost.path, file, |chunk| {
+                read_content(&shelf, &lost.path, file, Held::default(), |chunk| {
                     match send.send(Step::Chunk(chunk)) {
                         Ok(()) => ControlFlow::Continue(()),
                         Err(_) => ControlFlow::Break(()),

@@ -2,5 +2,6 @@
 
 mod changes;
 mod content;
+mod delta;
 mod large;
 mod two_way;

@@ -25,7 +25,10 @@ const ONE_WAY: [(&str, &[&str]); 7] = [
 ];
 
 /// Modules that decide and do nothing else.
-const PURE: [&str; 9] = [
+const PURE: [&str; 15] = [
+    "src/sync/agree.rs",
+    "src/sync/core.rs",
+    "src/sync/dirty.rs",
     "src/sync/decide.rs",
     "src/sync/guard.rs",
     "src/sync/plan.rs",
@@ -37,6 +40,7 @@ const PURE: [&str; 9] = [
     "src/ui/status_view.rs",
     "agent/src/entry.rs",
     "agent/src/path.rs",
+    "agent/src/watch/settle.rs",
 ];
 
 /// Where `unsafe` may stand, each block with its reason.

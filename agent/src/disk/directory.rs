@@ -190,6 +190,15 @@ impl DirFd {
         rustix::fs::openat(&self.0, name.as_os_str(), flags, mode_bits(mode)).map(File::from)
     }
 
+    /// Opens the file `name` for reading and for writing at its end.
+    ///
+    /// # Errors
+    /// `LOOP` for a symbolic link.
+    pub fn open_to_append(&self, name: &Name) -> Result<File, Errno> {
+        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.0, name.as_os_str(), flags, Mode::empty()).map(File::from)
+    }
+
     /// Makes a directory. The system applies the umask to `mode`.
     ///
     /// # Errors

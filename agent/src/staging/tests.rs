@@ -86,3 +86,50 @@ fn only_stale_files_of_our_name_are_swept_from_the_tree() {
     assert_eq!(sweep_at(&place.root, &paths, later), 1);
     assert_eq!(names(&root), ["file"]);
 }
+
+#[test]
+fn what_was_written_of_a_large_content_is_kept_if_it_is_asked_for() {
+    let place = place();
+    let staging = Staging::open(&place.staging, &place.root).expect("opened");
+    let large = vec![7; 3 << 20];
+    let digest = Digest::of(&large);
+    let begin = |written: usize| {
+        let mut writer = staging.begin(digest, None).expect("begun");
+        writer.write(&large[..written]).expect("written");
+        writer
+    };
+    begin(1000).keep();
+    drop(begin(2 << 20));
+    assert_eq!(names(&place.staging), [] as [&str; 0], "not much, or not asked for");
+    begin(2 << 20).keep();
+    assert_eq!(staging.part_of(&digest), 2 << 20);
+    assert!(!staging.has(&digest));
+    assert_eq!(staging.resume(digest, 1 << 20).err(), Some(StagingError::NoPart(1 << 20)));
+    let mut writer = staging.resume(digest, 2 << 20).expect("resumed");
+    writer.write(&large[2 << 20..]).expect("written");
+    writer.finish().expect("whole");
+    assert_eq!(names(&place.staging), [digest.hex()]);
+}
+
+#[test]
+fn one_part_is_kept_and_that_of_a_killed_process_too() {
+    let place = place();
+    let staging = Staging::open(&place.staging, &place.root).expect("opened");
+    let digests = [Digest::of(b"one"), Digest::of(b"other")];
+    for digest in digests {
+        let mut writer = staging.begin(digest, None).expect("begun");
+        writer.write(&vec![0; 1 << 20]).expect("written");
+        writer.keep();
+    }
+    let part = format!("{}.part", digests[1].hex());
+    assert_eq!(names(&place.staging), [part.as_str()]);
+    let writing = |digest: &Digest, size| {
+        let name = format!("part-{}-1-1", digest.hex());
+        std::fs::write(place.staging.join(name), vec![0; size]).expect("written");
+    };
+    writing(&digests[0], 1 << 20);
+    writing(&Digest::of(b"third"), 1000);
+    let staging = Staging::open(&place.staging, &place.root).expect("opened");
+    assert_eq!(staging.part_of(&digests[0]), 1 << 20);
+    assert_eq!(names(&place.staging).len(), 2);
+}

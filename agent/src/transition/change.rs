@@ -182,7 +182,8 @@ impl<'a> Place<'a> {
             Entry::Symlink(target) => self.directory.make_symlink(self.name, target),
             Entry::File(file) => match content {
                 Some(content) => return self.create_file(file, content),
-                None => return self.unless_it_is(entry, Err(no_content())),
+                // The sender is to send it the next time.
+                None => return self.unless_it_is(entry, Ok(Status::Stale)),
             },
             Entry::Untracked | Entry::Problem(_) => return Err(bad_plan()),
         };
@@ -299,7 +300,8 @@ impl<'a> Place<'a> {
                 if before.is_some_and(|before| before.same_content(file)) {
                     return self.change_mode(meta, mode, file.digest);
                 }
-                let temp = self.write_temp(file, content.ok_or_else(no_content)?, mode)?;
+                let Some(content) = content else { return Ok(Status::Stale) };
+                let temp = self.write_temp(file, content, mode)?;
                 self.swap_in(meta, temp, Some((file, mode)))
             }
             Entry::Symlink(target) => {
@@ -333,10 +335,6 @@ impl<'a> Place<'a> {
             self.change.cache().insert(self.path, FileRecord::new(&meta, digest, now_ns()));
         }
     }
-}
-
-fn no_content() -> Stop {
-    Stop::Told("its content did not come".to_owned())
 }
 
 fn bad_plan() -> Stop {

@@ -1,7 +1,7 @@
 //! An agent that says what a test tells it to, over the real wire, with nothing behind it.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hyper::server::conn::http2;
@@ -14,7 +14,7 @@ use skync::sync::report::Report;
 use skync_agent::entry::Digest;
 use skync_agent::proto::agent_client::AgentClient;
 use skync_agent::proto::agent_server::{Agent, AgentServer};
-use skync_agent::proto::{self, Chunk, Kind, ScanEntry, Wanted};
+use skync_agent::proto::{self, Chunk, Held, Kind, Offered, ScanEntry, Wanted};
 use skync_agent::serve::MESSAGE_BYTES_MAX;
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
@@ -25,6 +25,7 @@ use super::pair;
 type Scans = dyn Fn(usize) -> Vec<ScanEntry> + Send + Sync;
 type Supplies = dyn Fn(&Wanted) -> Vec<Chunk> + Send + Sync;
 type States = tokio::sync::mpsc::UnboundedSender<Result<proto::FollowReply, Status>>;
+type Holds = dyn Fn(&Offered) -> Held + Send + Sync;
 type Replies<T> = Response<ReceiverStream<Result<T, Status>>>;
 
 /// What the agent says.
@@ -32,6 +33,8 @@ type Replies<T> = Response<ReceiverStream<Result<T, Status>>>;
 pub struct FakeAgent {
     scans: Arc<Scans>,
     supplies: Arc<Supplies>,
+    holds: Arc<Holds>,
+    received: Arc<AtomicU64>,
     count: Arc<AtomicUsize>,
     followed: Arc<Mutex<Option<States>>>,
 }
@@ -40,8 +43,20 @@ impl FakeAgent {
     /// An agent that answers each scan, counted from 0, with these entries.
     pub fn scanning(scans: impl Fn(usize) -> Vec<ScanEntry> + Send + Sync + 'static) -> Self {
         let supplies = Arc::new(|_: &Wanted| Vec::new());
-        let (count, followed) = (Arc::default(), Arc::default());
-        Self { scans: Arc::new(scans), supplies, count, followed }
+        let holds = Arc::new(|_: &Offered| Held::default());
+        let (received, count, followed) = (Arc::default(), Arc::default(), Arc::default());
+        Self { scans: Arc::new(scans), supplies, holds, received, count, followed }
+    }
+
+    /// The same agent, which says that it holds this of what it is offered.
+    pub fn holding(mut self, holds: impl Fn(&Offered) -> Held + Send + Sync + 'static) -> Self {
+        self.holds = Arc::new(holds);
+        self
+    }
+
+    /// Bytes of content that it has been sent.
+    pub fn received(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.received)
     }
 
     /// The same agent, which sends these chunks when it is asked for a file.
@@ -212,15 +227,32 @@ impl Agent for FakeAgent {
         let (mut outcomes, mut call) = (vec![outcome(u64::MAX, u64::MAX)], None);
         while let Some(request) = requests.message().await? {
             let call = *call.get_or_insert(request.call);
-            let is_transition =
-                |step: &&proto::Step| matches!(step.step, Some(proto::step::Step::Transition(_)));
-            for _ in request.steps.iter().filter(is_transition) {
+            for step in request.steps {
+                if let Some(proto::step::Step::Chunk(chunk)) = &step.step {
+                    self.received.fetch_add(chunk.data.len() as u64, Ordering::Relaxed);
+                    continue;
+                }
                 let index = outcomes.len() as u64 / 2;
                 outcomes.extend([outcome(call, index), outcome(call, index)]);
             }
         }
         let seq = self.tell(proto::FollowReply { outcomes, ..Default::default() });
         Ok(Response::new(proto::ApplyReply { seq }))
+    }
+
+    type OfferStream = ReceiverStream<Result<proto::OfferReply, Status>>;
+
+    async fn offer(
+        &self,
+        request: Request<Streaming<proto::OfferRequest>>,
+    ) -> Result<Replies<proto::OfferReply>, Status> {
+        let mut requests = request.into_inner();
+        let mut replies = Vec::new();
+        while let Some(request) = requests.message().await? {
+            let held = request.files.iter().map(|offered| (self.holds)(offered)).collect();
+            replies.push(proto::OfferReply { held });
+        }
+        Ok(stream(replies))
     }
 
     type SupplyStream = ReceiverStream<Result<proto::SupplyReply, Status>>;
@@ -233,7 +265,7 @@ impl Agent for FakeAgent {
         let mut replies = Vec::new();
         while let Some(request) = requests.message().await? {
             let chunks = request.wanted.iter().map(|wanted| (self.supplies)(wanted));
-            replies.extend(chunks.map(|chunks| proto::SupplyReply { chunks }));
+            replies.extend(chunks.map(|chunks| proto::SupplyReply { chunks, packed: None }));
         }
         Ok(stream(replies))
     }

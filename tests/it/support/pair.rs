@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use skync::agents::Agents;
+use skync::channel::Channel;
 use skync::config::{DirectoryConfig, SyncMode};
 use skync::driver::directory::Directory;
 use skync::driver::{Driver, LinkSecret, Sandbox, SandboxSpec};
@@ -13,6 +16,8 @@ use skync::sync::engine::{Engine, Settings, SyncError};
 use skync::sync::host::Host;
 use skync::sync::manifest::{Manifest, Owner};
 use skync::sync::report::Report;
+use skync::sync::transfer::Counters;
+use skync_agent::proto::agent_client::AgentClient;
 use tokio::runtime::Runtime;
 
 /// A host directory and a sandbox directory that an engine keeps the same.
@@ -21,9 +26,10 @@ pub struct Pair {
     driver: Directory,
     made: Sandbox,
     engine: Option<Engine>,
+    client: AgentClient<Channel>,
     host: PathBuf,
     /// Removed last.
-    _base: tempfile::TempDir,
+    base: tempfile::TempDir,
 }
 
 impl Pair {
@@ -57,7 +63,59 @@ impl Pair {
         let replica = &link.agent.replica_id;
         let engine = Engine::new(opened, link.client.clone(), replica, settings, Vec::new());
         let engine = Some(engine.expect("an engine"));
-        Self { runtime, driver, made, engine, host, _base: base }
+        Self { runtime, driver, made, engine, client: link.client, host, base }
+    }
+
+    /// The agent, for calls that the engine does not make.
+    pub fn client(&self) -> AgentClient<Channel> {
+        self.client.clone()
+    }
+
+    /// What runs those calls.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// What the engine has moved.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.engine.as_ref().expect("it is taken at the end only").counters)
+    }
+
+    /// The staging directories of the host and of the sandbox.
+    pub fn stagings(&self) -> [PathBuf; 2] {
+        let base = self.base.path();
+        let mut found = Vec::new();
+        let mut open = vec![base.join("sandboxes")];
+        while let Some(directory) = open.pop() {
+            for entry in std::fs::read_dir(directory).expect("a directory").flatten() {
+                let path = entry.path();
+                match path.is_dir() {
+                    true if path.ends_with("staging") => found.push(path),
+                    true => open.push(path),
+                    false => {}
+                }
+            }
+        }
+        assert_eq!(found.len(), 1, "{found:?}");
+        [base.join("staging"), found.remove(0)]
+    }
+
+    /// Begins to synchronise, and breaks off once so many bytes of content have gone over.
+    pub fn sync_until(&mut self, bytes: u64) -> Option<Result<Report, SyncError>> {
+        let counters = self.counters();
+        let engine = self.engine.as_mut().expect("it is taken at the end only");
+        self.runtime.block_on(async {
+            let enough = async {
+                while counters.bytes.load(Ordering::Relaxed) < bytes {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = enough => None,
+                result = engine.synchronise() => Some(result),
+            }
+        })
     }
 
     /// The host's directory.

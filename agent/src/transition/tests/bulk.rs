@@ -103,7 +103,7 @@ fn steps_of(transitions: Vec<Transition>) -> Vec<Step> {
                 steps.push(Step::Chunk(Chunk {
                     digest: new.digest,
                     offset: range.start as u64,
-                    data: Bytes::copy_from_slice(&content[range]),
+                    piece: Piece::Data(Bytes::copy_from_slice(&content[range])),
                     last: i + 1 == count,
                 }));
             }
