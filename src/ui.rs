@@ -28,6 +28,12 @@ pub fn visible(text: &str) -> String {
     out
 }
 
+/// A table without a frame: no space before the first column, none behind the last.
+pub fn rows(table: &comfy_table::Table) -> String {
+    let line = |line: String| format!("{}\n", line.strip_prefix(' ').unwrap_or(&line).trim_end());
+    table.lines().map(line).collect()
+}
+
 /// Writes data to stdout. A reader that has gone away (`| head`) is no error: it has what it wants.
 ///
 /// # Errors

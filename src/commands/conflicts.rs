@@ -16,7 +16,7 @@ use crate::sync::manifest::OpenConflict;
 use crate::sync::plan::{ConflictKind, Side};
 use crate::ui::render::SCHEMA_VERSION;
 use crate::ui::time::{ago, utc};
-use crate::ui::{print, visible};
+use crate::ui::{print, rows, visible};
 
 /// Rows of what is held back: a command may touch thousands of such paths, and nobody reads them.
 const HELD_ROWS_MAX: usize = 20;
@@ -93,7 +93,7 @@ fn table(open: &[OpenConflict], decisions: &Decisions, now_ns: i64) -> String {
             if *since_ns == 0 { "-".to_owned() } else { ago(*since_ns, now_ns) },
         ]);
     }
-    let mut out: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    let mut out = rows(&table);
     for (what, count) in rest {
         out += &format!("and {count} more {what}: `skync conflicts --json` lists them all\n");
     }

@@ -19,7 +19,7 @@ use crate::sync::trash::{Lost, TRASH, Trash, TrashError};
 use crate::sync::undo::{Meant, Outcome, restore};
 use crate::ui::render::SCHEMA_VERSION;
 use crate::ui::time::{ago, utc};
-use crate::ui::{print, visible};
+use crate::ui::{print, rows, visible};
 
 /// Rows of what can be brought back.
 const ROWS_MAX: usize = 100;
@@ -53,7 +53,7 @@ pub fn run(args: &UndoArgs, context: &Context) -> Result<ExitCode, CliError> {
 fn lost(record: &Record, context: &Context) -> Result<Vec<Lost>, CliError> {
     let names = match &context.profile_flag {
         Some(_) => vec![context.select()?.profile.name],
-        None => context.config()?.names().into_iter().map(Into::into).collect(),
+        None => context.config()?.names(),
     };
     let mut lost = Vec::new();
     for name in names {
@@ -184,7 +184,7 @@ fn table(lost: &[&Lost], now_ns: i64) -> String {
         let when = ago(lost.lost_ns, now_ns);
         table.add_row([when, lost.path.to_string(), size, loss_word(lost.loss).to_owned()]);
     }
-    let mut out: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    let mut out = rows(&table);
     if let Some(more) = lost.len().checked_sub(ROWS_MAX).filter(|more| *more > 0) {
         out += &format!("and {more} older ones: `skync undo --list --json` lists them all\n");
     }

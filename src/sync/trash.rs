@@ -20,7 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use skync_agent::disk::{DirFd, DiskError, Meta};
+use skync_agent::disk::{DirFd, DiskError, Kind, Meta};
 use skync_agent::path::Name;
 use skync_agent::transition::{Doomed, KeepError, Keeper, Kept};
 
@@ -184,7 +184,10 @@ impl Trash {
             other => other,
         };
         let (directory, name) = placed.map_err(|errno| failed(doomed, errno))?;
-        let kept = if doomed.must_stay {
+        let kept = if doomed.meta.kind == Kind::File && doomed.meta.link_count > 1 {
+            // Under its other names it can be changed in place, and what is kept must not change.
+            self.copy(doomed, &directory, &name)?
+        } else if doomed.must_stay {
             match doomed.directory.link_new(doomed.name, &directory, &name) {
                 Ok(()) => Kept::Copied,
                 // File systems without second names, or where users may not give them.

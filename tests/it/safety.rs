@@ -236,6 +236,7 @@ fn what_a_command_overwrote_or_deleted_can_be_brought_back() {
 #[test]
 fn the_last_loss_is_brought_back_as_a_whole_and_sent_to_a_sandbox_that_lives() {
     let world = World::new();
+    world.write("kept", "kept");
     for name in ["a", "d/b", "d/c"] {
         world.write(name, name);
     }

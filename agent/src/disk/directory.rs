@@ -48,6 +48,8 @@ pub struct Meta {
     pub inode: u64,
     /// Device number.
     pub device: u64,
+    /// Names that the object has.
+    pub link_count: u64,
 }
 
 impl Meta {
@@ -74,6 +76,8 @@ impl Meta {
             ctime_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec as i64),
             inode: stat.st_ino,
             device: stat.st_dev,
+            // Other types on other machines.
+            link_count: stat.st_nlink as _,
         }
     }
 }

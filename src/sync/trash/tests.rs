@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-use skync_agent::disk::Kind;
 use skync_agent::transition::Loss;
 
 use super::*;
@@ -243,6 +242,17 @@ fn what_changed_since_it_was_compared_goes_back() {
         assert_eq!(std::fs::read(project.at("a")).expect("read"), b"more");
     }
     assert_eq!(trash.list().expect("listed").len(), 1);
+}
+
+#[test]
+fn what_has_another_name_in_use_is_copied() {
+    let project = Project::new();
+    let trash = project.trash(BYTES_MAX);
+    project.put("a", b"1");
+    std::fs::hard_link(project.at("a"), project.at("b")).expect("linked");
+    assert_eq!(project.lose(&trash, "a", Loss::Deleted), Ok(Kept::Copied));
+    project.put("b", b"changed in place");
+    assert_eq!(kept(&trash), [("a".to_owned(), Loss::Deleted, b"1".to_vec())]);
 }
 
 #[test]
