@@ -1,4 +1,5 @@
 //! A follower's tree beside a fresh scan of the same disk.
+#![expect(clippy::disallowed_methods, reason = "the tests are the user whose files are followed")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use super::*;
 use crate::disk::Root;
 use crate::entry::File;
 use crate::rules::{RuleSet, Rules};
-use crate::transition::{Chunk, Transition};
+use crate::transition::{Chunk, Piece, Transition};
 
 struct Project {
     root: PathBuf,
@@ -91,7 +92,7 @@ fn new_file(at: &str, text: &str, expected: Option<Entry>) -> [Step; 2] {
     let file = File { digest, size: text.len() as u64, mode: 0o644, mtime_ns: 0 };
     let new = Some(Entry::File(file));
     [
-        Step::Chunk(Chunk { digest, offset: 0, data, last: true }),
+        Step::Chunk(Chunk { digest, offset: 0, piece: Piece::Data(data), last: true }),
         Step::Transition(Transition { path: path(at), expected, new }),
     ]
 }

@@ -192,7 +192,7 @@ impl Thread<'_> {
         let (parent, _) = path.split()?;
         let matters = matches!(&event, Event::Appeared { .. } | Event::Gone { .. })
             && state.tree.find(&parent).is_some_and(holds_nothing);
-        matters.then(|| Event::Appeared { path: parent, is_directory: true, moved: true })
+        matters.then_some(Event::Appeared { path: parent, is_directory: true, moved: true })
     }
 
     /// Reads what is due, and puts it into the tree.
