@@ -99,6 +99,8 @@ pub struct Core {
     mode: SyncMode,
     ancestor: Ancestor,
     dirty: Dirty,
+    /// A batch was planned and has not come back.
+    is_planned: bool,
     /// What a person decided about conflicts.
     decisions: Decisions,
     /// Decisions that are carried out or void.
@@ -127,6 +129,7 @@ impl Core {
             mode,
             ancestor,
             dirty: Dirty::all(),
+            is_planned: false,
             decisions: Decisions::none(),
             spent: Vec::new(),
             conflicts: BTreeMap::new(),
@@ -232,6 +235,10 @@ impl Core {
     /// # Errors
     /// If it looks like an accident (invariant I10). What changed stays to be looked at.
     pub fn plan(&mut self, view: &View<'_>, now_ns: u64) -> Result<Option<Batch>, Halt> {
+        if std::mem::take(&mut self.is_planned) {
+            // Whoever carried the last one out gave up on the way: what of it was done is not known.
+            self.touch_all();
+        }
         self.wait_or_wake(now_ns);
         if self.dirty.is_empty() {
             return Ok(None);
@@ -274,6 +281,7 @@ impl Core {
         });
         let dirty = std::mem::take(&mut self.dirty);
         self.note_open(&plan, &steps, &dirty);
+        self.is_planned = true;
         Ok(Some(Batch { plan, steps, sources: Arc::new(sources), dirty }))
     }
 
@@ -346,6 +354,7 @@ impl Core {
                 steps.zip(&outcomes[at(side)]).map(move |(step, status)| (side, step, status))
             })
         };
+        self.is_planned = false;
         let is_copy =
             |side: Side, step: &Step| side == Side::Host && batch.sources.contains_key(&step.path);
         let done = all()

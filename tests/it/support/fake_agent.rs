@@ -36,6 +36,7 @@ pub struct FakeAgent {
     holds: Arc<Holds>,
     received: Arc<AtomicU64>,
     count: Arc<AtomicUsize>,
+    told: Arc<AtomicU64>,
     followed: Arc<Mutex<Option<States>>>,
 }
 
@@ -45,7 +46,8 @@ impl FakeAgent {
         let supplies = Arc::new(|_: &Wanted| Vec::new());
         let holds = Arc::new(|_: &Offered| Held::default());
         let (received, count, followed) = (Arc::default(), Arc::default(), Arc::default());
-        Self { scans: Arc::new(scans), supplies, holds, received, count, followed }
+        let (scans, told) = (Arc::new(scans), Arc::default());
+        Self { scans, supplies, holds, received, count, told, followed }
     }
 
     /// The same agent, which says that it holds this of what it is offered.
@@ -68,18 +70,12 @@ impl FakeAgent {
         self
     }
 
-    /// Tells a state: what is given, and the next scan unless that has outcomes.
-    fn tell(&self, state: proto::FollowReply) -> u64 {
-        let number = self.count.fetch_add(1, Ordering::Relaxed);
-        let changes = if state.outcomes.is_empty() {
-            let entries = (self.scans)(number);
-            vec![proto::Change { entries, ..Default::default() }]
-        } else {
-            Vec::new()
-        };
-        let seq = number as u64 + 1;
+    /// Tells the next state.
+    fn tell(&self, changes: Vec<proto::Change>, outcomes: Vec<proto::CallOutcome>) -> u64 {
+        let seq = self.told.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(followed) = &*self.followed.lock().expect("not poisoned") {
-            let _ = followed.send(Ok(proto::FollowReply { seq, changes, ..state }));
+            let state = proto::FollowReply { seq, changes, outcomes, ..Default::default() };
+            let _ = followed.send(Ok(state));
         }
         seq
     }
@@ -200,7 +196,8 @@ impl Agent for FakeAgent {
     ) -> Result<Response<Self::FollowStream>, Status> {
         let (send, receive) = tokio::sync::mpsc::unbounded_channel();
         *self.followed.lock().expect("not poisoned") = Some(send);
-        self.tell(proto::FollowReply::default());
+        let entries = (self.scans)(0);
+        self.tell(vec![proto::Change { entries, ..Default::default() }], Vec::new());
         Ok(Response::new(UnboundedReceiverStream::new(receive)))
     }
 
@@ -209,7 +206,8 @@ impl Agent for FakeAgent {
         &self,
         _: Request<proto::FlushRequest>,
     ) -> Result<Response<proto::FlushReply>, Status> {
-        let seq = self.tell(proto::FollowReply::default());
+        let entries = (self.scans)(self.count.fetch_add(1, Ordering::Relaxed));
+        let seq = self.tell(vec![proto::Change { entries, ..Default::default() }], Vec::new());
         Ok(Response::new(proto::FlushReply { seq }))
     }
 
@@ -236,7 +234,7 @@ impl Agent for FakeAgent {
                 outcomes.extend([outcome(call, index), outcome(call, index)]);
             }
         }
-        let seq = self.tell(proto::FollowReply { outcomes, ..Default::default() });
+        let seq = self.tell(Vec::new(), outcomes);
         Ok(Response::new(proto::ApplyReply { seq }))
     }
 
