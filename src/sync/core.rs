@@ -23,7 +23,7 @@ use super::dirty::Dirty;
 use super::guard::{Guards, take_out_guarded};
 use super::plan::{Conflict, Plan, Problem, Side, Step, creations_first, flatten};
 use super::reconcile::reconcile_within;
-use super::safety::{self, Halt};
+use super::safety::{self, Halt, Recent};
 use crate::config::SyncMode;
 
 #[cfg(test)]
@@ -112,6 +112,8 @@ pub struct Core {
     /// Steps that failed on a side, and whether for want of space.
     failed: BTreeMap<(SyncPath, Side), (String, bool)>,
     stale: BTreeMap<(SyncPath, Side), Stale>,
+    /// What the host lost a short while ago.
+    recent: Recent,
     /// Why nothing is done at all.
     halted: Option<Halt>,
     /// The halt that a person has allowed.
@@ -136,6 +138,7 @@ impl Core {
             problems: BTreeMap::new(),
             failed: BTreeMap::new(),
             stale: BTreeMap::new(),
+            recent: Recent::default(),
             halted: None,
             accepted: None,
         }
@@ -239,6 +242,7 @@ impl Core {
             // Whoever carried the last one out gave up on the way: what of it was done is not known.
             self.touch_all();
         }
+        self.recent.forget_before(now_ns);
         self.wait_or_wake(now_ns);
         if self.dirty.is_empty() {
             return Ok(None);
@@ -303,15 +307,17 @@ impl Core {
         sandbox: Option<&Entry>,
         plan: &Plan,
     ) -> Result<(), Halt> {
-        match safety::check(self.ancestor.root(), host, sandbox, plan) {
+        match safety::check(self.ancestor.root(), host, sandbox, plan, &self.recent) {
             Err(halt) if self.accepted.as_ref() != Some(&halt) => {
                 self.halted = Some(halt.clone());
                 Err(halt)
             }
             // Also if there is no danger any more: then a yes is used up as well.
             Err(_) | Ok(()) => {
+                if self.accepted.take().is_some() {
+                    self.recent.clear();
+                }
                 self.halted = None;
-                self.accepted = None;
                 Ok(())
             }
         }
@@ -363,7 +369,12 @@ impl Core {
         let changes = self.ancestor.advance(&batch.plan.agreed, done);
         for (side, step, status) in all() {
             match status {
-                Some(Status::Applied) => drop(self.stale.remove(&(step.path.clone(), side))),
+                Some(Status::Applied) => {
+                    self.stale.remove(&(step.path.clone(), side));
+                    if side == Side::Host {
+                        self.recent.add(step, now_ns);
+                    }
+                }
                 // What is not synchronised stays, and its directory: told by the report.
                 Some(Status::NotEmpty) => {}
                 Some(Status::Failed { problem, no_space }) => {

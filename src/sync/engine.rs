@@ -19,6 +19,7 @@ use skync_agent::rules::CollectError;
 use skync_agent::wire::WireError;
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
 
+use self::removals::Removals;
 use super::ancestor::Ancestor;
 use super::core::{Batch, Core, Outcomes, View};
 use super::guard::Guards;
@@ -35,6 +36,7 @@ use super::trash::TrashError;
 use crate::channel::Channel;
 use crate::config::SyncMode;
 
+mod removals;
 mod rules;
 
 /// Rounds of one synchronisation; what is stale after the last one is a file that never rests.
@@ -123,6 +125,10 @@ pub struct Engine {
     replay: Arc<Replay>,
     following: Option<AbortHandle>,
     unwatched: [Option<String>; 2],
+    /// What went in the sandbox and is not to go on the host yet.
+    removals: Removals,
+    /// Nothing is put off.
+    is_flushing: bool,
     /// The rules may have changed.
     rules_dirty: bool,
     guards: Guards,
@@ -179,6 +185,8 @@ impl Engine {
             replay: Arc::default(),
             following: None,
             unwatched: [None, None],
+            removals: Removals::default(),
+            is_flushing: false,
             rules_dirty: true,
             guards,
             case_insensitive,
@@ -245,6 +253,7 @@ impl Engine {
     /// # Errors
     /// If a side as a whole cannot be read or written; single paths are in the report.
     pub async fn synchronise(&mut self) -> Result<Report, SyncError> {
+        self.is_flushing = true;
         let mut report = Report::default();
         self.core.retry();
         // A person may have decided something meanwhile.
@@ -278,10 +287,11 @@ impl Engine {
     /// As [`Engine::synchronise`].
     pub async fn step(&mut self) -> Result<Report, SyncError> {
         let mut report = Report::default();
+        self.is_flushing = false;
         self.rounds(&mut report).await?;
-        if let Some(due) = self.core.next_due_ns() {
-            let wait = Duration::from_nanos(due.saturating_sub(self.now_ns()));
-            self.inbox.wake_after(wait);
+        let retry = self.core.next_due_ns().map(Duration::from_nanos);
+        if let Some(due) = retry.into_iter().chain(self.removals.next_due()).min() {
+            self.inbox.wake_after(due.saturating_sub(self.clock.elapsed()));
         }
         Ok(self.said(report))
     }
@@ -354,8 +364,12 @@ impl Engine {
         let Some(host) = reader.take() else { return Err(SyncError::NotRead) };
         let sandbox = self.replay.take();
         let rules = self.host.endpoint().rules();
-        for path in host.changed.iter().chain(&sandbox.changed) {
+        for path in &host.changed {
             self.core.touch(path, rules);
+        }
+        self.removals.sort_out(sandbox.changed, sandbox.tree.as_ref(), self.clock.elapsed());
+        for path in self.removals.take_due(self.clock.elapsed(), self.is_flushing) {
+            self.core.touch(&path, rules);
         }
         if let Some(tree) = &host.tree {
             let concerns =

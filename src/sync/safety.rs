@@ -9,7 +9,7 @@ use std::fmt;
 use skync_agent::entry::{Directory, Entry};
 use skync_agent::path::{Name, SyncPath};
 
-use super::plan::{Change, Plan, Problem, Side};
+use super::plan::{Change, Plan, Problem, Side, Step};
 use super::tracked::{count_files, is_absent};
 
 #[cfg(test)]
@@ -20,6 +20,8 @@ mod tests;
 pub const HOST_FILES_LOST_MAX: u64 = 20;
 /// Share of the host's files, in percent, that the sandbox may delete or overwrite in one plan.
 pub const HOST_PERCENT_LOST_MAX: u64 = 50;
+/// How long what the host lost counts as part of one accident, nanoseconds.
+pub const RECENT_NS: u64 = 10_000_000_000;
 /// Entries in the ancestor's root from which on an emptied root is suspicious. With a single one
 /// it is everyday work: the only file was deleted.
 pub const ROOT_ENTRIES_MIN: usize = 2;
@@ -89,10 +91,11 @@ pub fn check(
     host: Option<&Entry>,
     sandbox: Option<&Entry>,
     plan: &Plan,
+    recent: &Recent,
 ) -> Result<(), Halt> {
     check_root(Side::Host, ancestor, host, plan)?;
     check_root(Side::Sandbox, ancestor, sandbox, plan)?;
-    check_loss(host, plan)
+    check_loss(host, plan, recent)
 }
 
 fn check_root(
@@ -126,15 +129,54 @@ fn is_empty(directory: &Directory) -> bool {
     directory.children.iter().all(|(_, child)| is_absent(Some(child)))
 }
 
-fn check_loss(host: Option<&Entry>, plan: &Plan) -> Result<(), Halt> {
-    let lost: u64 =
-        plan.host.iter().map(|change| lost_files(change.old.as_ref(), change.new.as_ref())).sum();
-    // The host's files are counted only when there may be too many.
-    if lost <= HOST_FILES_LOST_MAX {
+/// What the host lost a short while ago. An accident that takes its time comes in many plans, none of
+/// which looks like one.
+#[derive(Clone, Debug, Default)]
+pub struct Recent {
+    /// When, and whether the path was deleted rather than overwritten.
+    lost: BTreeMap<SyncPath, (u64, bool)>,
+}
+
+impl Recent {
+    /// Files and links that were lost at `now_ns`: those of steps for the host that were done.
+    pub fn add(&mut self, step: &Step, now_ns: u64) {
+        if lost_files(step.expected.as_ref(), step.new.as_ref()) > 0 {
+            self.lost.insert(step.path.clone(), (now_ns, step.new.is_none()));
+        }
+    }
+
+    /// Forgets what was lost longer ago than [`RECENT_NS`].
+    pub fn forget_before(&mut self, now_ns: u64) {
+        self.lost.retain(|_, (at, _)| now_ns.saturating_sub(*at) < RECENT_NS);
+    }
+
+    /// A person has seen it and said that it is right.
+    pub fn clear(&mut self) {
+        self.lost.clear();
+    }
+}
+
+fn check_loss(host: Option<&Entry>, plan: &Plan, recent: &Recent) -> Result<(), Halt> {
+    if plan.host.is_empty() {
         return Ok(());
     }
-    let total = count_files(host);
-    if lost.saturating_mul(100) > total.saturating_mul(HOST_PERCENT_LOST_MAX) {
+    let now: u64 =
+        plan.host.iter().map(|change| lost_files(change.old.as_ref(), change.new.as_ref())).sum();
+    // What was lost a moment ago and is to be lost again counts once: a file that is written over
+    // and over is no accident.
+    let is_again = |path: &&SyncPath| {
+        plan.host.iter().any(|change| change.path == **path || path.is_below(&change.path))
+    };
+    let before = recent.lost.len() as u64;
+    // The host's files are counted only when there may be too many.
+    if now == 0 || now + before <= HOST_FILES_LOST_MAX {
+        return Ok(());
+    }
+    let lost = now + before - recent.lost.keys().filter(is_again).count() as u64;
+    let deleted = recent.lost.values().filter(|(_, deleted)| *deleted).count() as u64;
+    let total = count_files(host) + deleted;
+    let is_much = lost.saturating_mul(100) > total.saturating_mul(HOST_PERCENT_LOST_MAX);
+    if lost > HOST_FILES_LOST_MAX && is_much {
         return Err(Halt { side: Side::Host, kind: HaltKind::BulkLoss { lost, total } });
     }
     Ok(())

@@ -11,8 +11,44 @@ fn halt_of(
     mode: SyncMode,
 ) -> Option<Halt> {
     let (ancestor, host, sandbox) = (ancestor.as_ref(), host.as_ref(), sandbox.as_ref());
-    check(ancestor, host, sandbox, &reconcile(ancestor, host, sandbox, mode, &Decisions::none()))
-        .err()
+    let plan = reconcile(ancestor, host, sandbox, mode, &Decisions::none());
+    check(ancestor, host, sandbox, &plan, &Recent::default()).err()
+}
+
+/// Deletes `count` of a hundred files, numbers from `first` on, after `recent` was lost.
+fn deleting(first: usize, count: usize, recent: &Recent) -> Result<(), Halt> {
+    let host = files(100, "1");
+    let mut sandbox = host.clone();
+    for number in first..first + count {
+        sandbox.put(&path(&format!("{number:03}")), None);
+    }
+    let (host, sandbox) = (Some(&host), Some(&sandbox));
+    let plan = reconcile(host, host, sandbox, SyncMode::TwoWaySafe, &Decisions::none());
+    check(host, host, sandbox, &plan, recent)
+}
+
+#[test]
+fn a_bulk_deletion_that_comes_in_pieces_is_one() {
+    let mut recent = Recent::default();
+    let step = |number: usize, new: Option<Entry>| {
+        let expected = Some(file("1"));
+        Step { path: path(&format!("{number:03}")), expected, new }
+    };
+    assert_eq!(deleting(0, 45, &recent), Ok(()));
+    for number in 0..45 {
+        recent.add(&step(number, None), 1_000);
+    }
+    let halt = deleting(45, 40, &recent).expect_err("too many together");
+    assert_eq!(halt.kind, HaltKind::BulkLoss { lost: 85, total: 145 });
+    recent.forget_before(1_000 + RECENT_NS);
+    assert_eq!(deleting(45, 40, &recent), Ok(()));
+    // A few files that are written over and over are no accident.
+    for _ in 0..100 {
+        (0..10).for_each(|number| recent.add(&step(number, Some(file("2"))), 2_000));
+    }
+    assert_eq!(deleting(0, 45, &recent), Ok(()));
+    recent.clear();
+    assert_eq!(deleting(0, 45, &recent), Ok(()));
 }
 
 fn two_files() -> Option<Entry> {
