@@ -4,6 +4,7 @@
 //! carried out, takes over the outcomes, and records what both sides hold once it is durable.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use skync::config::SyncMode;
 use skync::sync::ancestor::{Ancestor, AncestorSet};
@@ -30,6 +31,9 @@ pub enum Message {
     /// What became of a step.
     Outcome(usize, Status),
 }
+
+/// Made once: it compiles patterns.
+static GUARDS: LazyLock<Guards> = LazyLock::new(|| Guards::new(Path::new("/project"), None));
 
 struct Running {
     batch: Batch,
@@ -163,7 +167,7 @@ impl Engine {
             host: Some(host),
             sandbox: Some(sandbox),
             rules: &self.rules,
-            guards: &Guards::new(Path::new("/project"), None),
+            guards: &GUARDS,
             case_insensitive: [self.folds_case, false],
         };
         let batch = match self.core.plan(&view, now_ns) {
