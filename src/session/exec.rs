@@ -25,6 +25,7 @@ use crate::session::lifecycle::User;
 use crate::session::proto::exec_request::Request;
 use crate::session::proto::session_event::Event;
 use crate::session::proto::{self, Begin, ExecRequest};
+use crate::session::sandbox::How;
 use crate::session::server::Session;
 use crate::sync::report::{Report, changes};
 
@@ -272,7 +273,7 @@ async fn prepare(
         move |progress: Progress| tell.offer(Event::Progress(progress_to_client(progress)));
     session.ensure_live(&begin.exclude, &progress).await?;
     clock.timings.sandbox_us = clock.lap();
-    let (report, link, sandbox) = session.synchronise(Some(events), false).await?;
+    let (report, link, sandbox) = session.synchronise(Some(events), How::Whole).await?;
     clock.timings.sync_in_us = clock.lap();
     if report.no_space[1] {
         let open = changes(report.open[1]);
@@ -295,7 +296,9 @@ async fn sync_out(session: &Arc<Session>, events: &Events) -> Result<Report, Cli
     if session.is_paused() {
         return Err(paused("what the command wrote is still in the sandbox"));
     }
-    let (report, ..) = session.synchronise(Some(events), false).await.map_err(|error| {
+    let is_last = session.life(|life| life.is_last());
+    let how = if is_last { How::Last } else { How::Whole };
+    let (report, ..) = session.synchronise(Some(events), how).await.map_err(|error| {
         error.hint(
             "the sandbox is kept with what the command wrote; run any `skync exec` to try again",
         )

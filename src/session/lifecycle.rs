@@ -172,6 +172,11 @@ impl Lifecycle {
         self.ending = true;
     }
 
+    /// True if the one user there is takes everything along when it leaves.
+    pub fn is_last(&self) -> bool {
+        self.users() == 1 && !self.is_held()
+    }
+
     /// Commands and foreground `up`s now.
     pub fn users(&self) -> u32 {
         self.commands + self.ups

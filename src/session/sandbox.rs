@@ -67,11 +67,13 @@ pub(super) enum Condition {
 
 /// How to synchronise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
+pub(super) enum How {
     /// What is known to have changed.
     Step,
     /// Everything that was done before.
     Whole,
+    /// The same, after which nothing comes: what no watcher is told of is looked for, too.
+    Last,
     /// The same, and what was halted may be carried out.
     Accepted,
 }
@@ -171,18 +173,16 @@ impl Session {
         self.life(|life| life.mirror()) == Mirror::Paused
     }
 
-    /// Makes both sides the same, and remembers what that leaves in the sandbox alone. With
-    /// `accept`, what was halted may be carried out.
+    /// Makes both sides the same, and remembers what that leaves in the sandbox alone.
     ///
     /// # Errors
     /// If a side as a whole cannot be read or written.
     pub(super) async fn synchronise(
         &self,
         events: Option<&Events>,
-        accept: bool,
+        how: How,
     ) -> Result<(Report, Link, Sandbox), CliError> {
         let mut state = self.state.lock().await;
-        let how = if accept { How::Accepted } else { How::Whole };
         let report = self.carry(&mut state, how, Instant::now(), events).await?;
         let live = state.live.as_ref().ok_or_else(no_sandbox)?;
         Ok((report, live.link(), live.sandbox.clone()))
@@ -235,6 +235,7 @@ impl Session {
             match how {
                 How::Step => engine.step().await,
                 How::Whole => engine.synchronise().await,
+                How::Last => engine.synchronise_all().await,
                 How::Accepted => {
                     engine.accept();
                     engine.synchronise().await
@@ -310,7 +311,7 @@ impl Session {
             self.make(&mut state, self.patterns(&[]), &|_| {}).await?;
         }
         if state.live.is_some() {
-            self.carry(&mut state, How::Whole, Instant::now(), None).await?;
+            self.carry(&mut state, How::Last, Instant::now(), None).await?;
         }
         drop(state);
         let unused = |life: &mut Lifecycle| {

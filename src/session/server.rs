@@ -27,7 +27,7 @@ use crate::session::lifecycle::{Lifecycle, Mirror, Next, User};
 use crate::session::live::{Maker, state_error};
 use crate::session::proto::session_server::SessionServer;
 use crate::session::proto::{MovedBatch, StatusReply};
-use crate::session::sandbox::State;
+use crate::session::sandbox::{How, State};
 use crate::session::service::Service;
 use crate::session::view::View;
 use crate::session::{Spec, cleanup, key, mirror, socket};
@@ -316,7 +316,7 @@ impl Session {
             self.life(|life| (life.users(), life.is_held() || life.kept().is_some()));
         if users == 0
             && loose
-            && let Err(error) = self.synchronise(None, false).await
+            && let Err(error) = self.synchronise(None, How::Last).await
         {
             tracing::warn!(%error, "what is only in the sandbox could not be brought home");
         }

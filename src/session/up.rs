@@ -18,7 +18,7 @@ use crate::session::exec::{Wish, given_up, interrupted};
 use crate::session::lifecycle::{Lifecycle, Mirror, User};
 use crate::session::proto::session_event::Event;
 use crate::session::proto::{Finished, SyncSummary, UpRequest};
-use crate::session::sandbox::ProgressShown;
+use crate::session::sandbox::{How, ProgressShown};
 use crate::session::server::{News, Session};
 use crate::session::view::Activity;
 
@@ -87,7 +87,7 @@ async fn begin(
     let shown = ProgressShown(session);
     session.ensure_live(&[], &tell).await?;
     drop(shown);
-    let synchronised = session.synchronise(Some(events), false).await;
+    let synchronised = session.synchronise(Some(events), How::Whole).await;
     let halted = matches!(session.view.borrow().activity(), Activity::Halted(_));
     if synchronised.is_ok() || halted {
         // What is halted waits for a person's word, with the mirror there to take it.
@@ -148,12 +148,12 @@ async fn follow(session: &Session, events: &Events, mut news: broadcast::Receive
 /// What the sandbox holds comes home before its last user leaves. With others it need not, and
 /// must not while they want nothing to move.
 async fn bring_home(session: &Session, events: &Events) -> Option<SyncSummary> {
-    let (alone, paused) = session
-        .life(|life| (life.users() == 1 && !life.is_held(), life.mirror() == Mirror::Paused));
+    let (alone, paused) = session.life(|life| (life.is_last(), life.mirror() == Mirror::Paused));
     if (paused && !alone) || !session.is_live().await {
         return None;
     }
-    match session.synchronise(Some(events), false).await {
+    let how = if alone { How::Last } else { How::Whole };
+    match session.synchronise(Some(events), how).await {
         Ok((report, ..)) => {
             tell_lines(notes_of(&report), events).await;
             Some(summary(&report))
@@ -239,7 +239,8 @@ async fn flushed(session: &Session, why: Why, events: &Events) -> Result<SyncSum
         let tell = |progress| events.offer(Event::Progress(progress_to_client(progress)));
         session.ensure_live(&[], &tell).await?;
     }
-    let (report, ..) = session.synchronise(Some(events), why == Why::Accept).await?;
+    let how = if why == Why::Accept { How::Accepted } else { How::Whole };
+    let (report, ..) = session.synchronise(Some(events), how).await?;
     tell_of(&report, events).await;
     match report.no_space {
         [false, false] => Ok(summary(&report)),
@@ -259,7 +260,7 @@ pub(super) async fn down(session: Arc<Session>, discard: bool, events: Events) {
     if !discard
         && session.life(|life| life.users()) == 0
         && session.is_live().await
-        && let Err(error) = session.synchronise(Some(&events), false).await
+        && let Err(error) = session.synchronise(Some(&events), How::Last).await
     {
         tracing::warn!(%error, "the last synchronisation failed");
     }
