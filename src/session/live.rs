@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agents::Agents;
+use crate::config::Profile;
 use crate::driver::{
     AgentSource, Driver, DriverError, LinkSecret, Progress, Sandbox, SandboxSpec, SandboxState,
     label,
@@ -196,6 +197,19 @@ impl Maker {
     /// A sandbox that has stopped still holds its files, and can be started again.
     pub fn revives(&self) -> bool {
         self.driver.revives()
+    }
+
+    /// The project and the profile, as they are now.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Takes over what a changed profile says of files; the rest needs a new session.
+    pub fn take_over(&mut self, profile: &Profile) {
+        let own = &mut self.spec.profile;
+        own.exclude.clone_from(&profile.exclude);
+        own.guarded.clone_from(&profile.guarded);
+        own.gitignore = profile.gitignore;
     }
 
     /// What the synchronisation is set to, for a sandbox root.

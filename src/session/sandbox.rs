@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use tokio::task::spawn_blocking;
 
+use crate::config::Profile;
 use crate::driver::{Progress, Sandbox, SandboxState};
 use crate::error::{CliError, ExitCode};
 use crate::link::Link;
+use crate::session::Spec;
 use crate::session::events::{Events, notes_of, with_progress};
 use crate::session::key;
 use crate::session::lifecycle::{Lifecycle, Mirror};
@@ -104,7 +106,7 @@ impl Session {
         patterns: Vec<String>,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<(), CliError> {
-        let host = self.read_host(patterns.clone());
+        let host = self.read_host(state.maker.spec(), patterns.clone());
         let revive = state.stopped.is_some();
         state.is_making = true;
         let made = state.maker.make(host, patterns, revive, progress).await;
@@ -132,9 +134,9 @@ impl Session {
         }
     }
 
-    fn read_host(&self, patterns: Vec<String>) -> HostTask {
-        let profile = &self.spec.profile;
-        let settings = Maker::settings(&self.spec, PathBuf::new(), false);
+    fn read_host(&self, spec: &Spec, patterns: Vec<String>) -> HostTask {
+        let profile = &spec.profile;
+        let settings = Maker::settings(spec, PathBuf::new(), false);
         let (root, name) = (self.spec.root.clone(), profile.name.clone());
         let directory = state_directory(&self.places, &key(&root, &name));
         spawn_blocking(move || -> Result<Host, SyncError> {
@@ -144,6 +146,15 @@ impl Session {
             host.warm_up(&settings, &patterns)?;
             Ok(host)
         })
+    }
+
+    /// The profile was edited: what it says of files holds from now on.
+    pub(super) async fn take_over(&self, profile: &Profile) {
+        let mut state = self.state.lock().await;
+        state.maker.take_over(profile);
+        if let Some(engine) = state.live.as_mut().and_then(Live::engine) {
+            engine.set_profile(&profile.exclude, profile.gitignore, profile.guarded.as_deref());
+        }
     }
 
     /// Looks how the sandbox is; waits for what is being done with it.
@@ -344,7 +355,8 @@ impl Session {
             is_known
         });
         let patterns = self.patterns(&[]);
-        let host = || self.read_host(patterns.clone());
+        let spec = maker.spec().clone();
+        let host = || self.read_host(&spec, patterns.clone());
         let Err(error) = maker.redial(live, host, patterns.clone()).await else {
             self.show(|view| {
                 view.linked(Some(&sandbox.name), true, now_ms());

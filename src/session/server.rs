@@ -30,7 +30,7 @@ use crate::session::proto::{MovedBatch, StatusReply};
 use crate::session::sandbox::{How, State};
 use crate::session::service::Service;
 use crate::session::view::View;
-use crate::session::{Spec, cleanup, key, mirror, socket};
+use crate::session::{Spec, cleanup, edits, key, mirror, socket};
 use crate::state::{self, Places};
 
 /// Pieces of news that wait for a slow `up`; then it is told how many it has missed.
@@ -147,6 +147,7 @@ pub async fn serve(
         ending: Notify::new(),
     });
     tokio::spawn(mirror::run(Arc::clone(&session)));
+    tokio::spawn(edits::run(Arc::clone(&session)));
     ready();
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {

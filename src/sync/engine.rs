@@ -213,12 +213,20 @@ impl Engine {
         self.command_line = patterns;
     }
 
-    /// Patterns of the profile that hold from the next synchronisation on.
-    pub fn set_profile(&mut self, exclude: Vec<String>, gitignore: bool) {
-        self.rules_dirty |=
-            exclude != self.settings.exclude || gitignore != self.settings.gitignore;
-        self.settings.exclude = exclude;
-        self.settings.gitignore = gitignore;
+    /// What the profile says of files; holds from the next synchronisation on.
+    pub fn set_profile(&mut self, exclude: &[String], gitignore: bool, guarded: Option<&[String]>) {
+        let settings = &mut self.settings;
+        if exclude != settings.exclude || gitignore != settings.gitignore {
+            exclude.clone_into(&mut settings.exclude);
+            settings.gitignore = gitignore;
+            self.rules_dirty = true;
+        }
+        if guarded != settings.guarded.as_deref() {
+            settings.guarded = guarded.map(<[String]>::to_vec);
+            self.guards = Guards::new(&settings.host_root, guarded);
+            self.core.touch_all();
+        }
+        self.inbox.wake();
     }
 
     /// Where to wait for something to do.
