@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -12,9 +13,12 @@ use skync::config::SyncMode;
 use skync::sync::engine::{Engine, SyncError};
 use skync::sync::report::Report;
 use skync_agent::entry::Digest;
+use skync_agent::pack::{self, Packer};
 use skync_agent::proto::agent_client::AgentClient;
 use skync_agent::proto::agent_server::{Agent, AgentServer};
-use skync_agent::proto::{self, Chunk, Held, Kind, Offered, ScanEntry, Wanted};
+use skync_agent::proto::{
+    self, ApplyRequest, Chunk, Held, Kind, Offered, Packed, ScanEntry, SupplyReply, Wanted,
+};
 use skync_agent::serve::MESSAGE_BYTES_MAX;
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::ReceiverStream;
@@ -34,6 +38,9 @@ pub struct FakeAgent {
     supplies: Arc<Supplies>,
     holds: Arc<Holds>,
     received: Arc<AtomicU64>,
+    packed: Arc<AtomicU64>,
+    pace: Duration,
+    packs: Option<fn(Packed) -> Packed>,
     count: Arc<AtomicUsize>,
 }
 
@@ -42,8 +49,22 @@ impl FakeAgent {
     pub fn scanning(scans: impl Fn(usize) -> Vec<ScanEntry> + Send + Sync + 'static) -> Self {
         let supplies = Arc::new(|_: &Wanted| Vec::new());
         let holds = Arc::new(|_: &Offered| Held::default());
-        let received = Arc::default();
-        Self { scans: Arc::new(scans), supplies, holds, received, count: Arc::default() }
+        let (received, packed) = (Arc::default(), Arc::default());
+        let (scans, count) = (Arc::new(scans), Arc::default());
+        let pace = Duration::ZERO;
+        Self { scans, supplies, holds, received, packed, pace, packs: None, count }
+    }
+
+    /// The same agent behind a link that takes so long for each message to it.
+    pub fn slow(mut self, pace: Duration) -> Self {
+        self.pace = pace;
+        self
+    }
+
+    /// The same agent, which sends content packed, after this was done to it.
+    pub fn packing(mut self, packs: fn(Packed) -> Packed) -> Self {
+        self.packs = Some(packs);
+        self
     }
 
     /// The same agent, which says that it holds this of what it is offered.
@@ -55,6 +76,11 @@ impl FakeAgent {
     /// Bytes of content that it has been sent.
     pub fn received(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.received)
+    }
+
+    /// Bytes of packed messages that it has been sent.
+    pub fn packed(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.packed)
     }
 
     /// The same agent, which sends these chunks when it is asked for a file.
@@ -161,6 +187,14 @@ fn stream<T: Send + 'static>(messages: Vec<T>) -> Replies<T> {
     Response::new(ReceiverStream::new(receive))
 }
 
+/// The reply as an agent sends it over a slow link.
+fn packed(reply: &SupplyReply) -> Packed {
+    let mut packer = Packer::default();
+    // As long as 8 MiB would take at 40 MiB/s.
+    packer.timed(8 << 20, || std::thread::park_timeout(Duration::from_millis(200)));
+    packer.pack(reply).expect("it gets smaller")
+}
+
 fn no<T>() -> Result<T, Status> {
     Err(Status::unimplemented("not part of the test"))
 }
@@ -193,7 +227,12 @@ impl Agent for FakeAgent {
     ) -> Result<Replies<proto::ApplyReply>, Status> {
         let mut requests = request.into_inner();
         let mut outcomes = vec![proto::Outcome { index: u64::MAX, ..Default::default() }];
-        while let Some(request) = requests.message().await? {
+        while let Some(mut request) = requests.message().await? {
+            tokio::time::sleep(self.pace).await;
+            if let Some(packed) = &request.packed {
+                self.packed.fetch_add(packed.data.len() as u64, Ordering::Relaxed);
+                request = pack::unpack::<ApplyRequest>(packed).expect("it is the session's");
+            }
             for step in request.steps {
                 if let Some(proto::step::Step::Chunk(chunk)) = &step.step {
                     self.received.fetch_add(chunk.data.len() as u64, Ordering::Relaxed);
@@ -232,7 +271,11 @@ impl Agent for FakeAgent {
         let mut replies = Vec::new();
         while let Some(request) = requests.message().await? {
             let chunks = request.wanted.iter().map(|wanted| (self.supplies)(wanted));
-            replies.extend(chunks.map(|chunks| proto::SupplyReply { chunks, packed: None }));
+            let plain = chunks.map(|chunks| SupplyReply { chunks, packed: None });
+            replies.extend(plain.map(|reply| match self.packs {
+                None => reply,
+                Some(packs) => SupplyReply { packed: Some(packs(packed(&reply))), chunks: vec![] },
+            }));
         }
         Ok(stream(replies))
     }
