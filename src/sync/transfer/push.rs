@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use skync_agent::delta::has_signature;
 use skync_agent::endpoint::Endpoint;
@@ -116,8 +117,10 @@ impl Link {
         }
         let count = steps.len();
         let (host, counters) = (Arc::clone(host), Arc::clone(&self.counters));
-        let (batch, bytes, durable) = (Vec::new(), 0, self.durable);
-        let sender = Sender { send, batch, bytes, durable, counters, packer: Packer::default() };
+        let given_up = Arc::new(AtomicBool::new(false));
+        let _give_up = GiveUp(Arc::clone(&given_up));
+        let (batch, bytes, durable, packer) = (Vec::new(), 0, self.durable, Packer::default());
+        let sender = Sender { send, batch, bytes, durable, counters, packer, given_up };
         let reader = tokio::task::spawn_blocking(move || {
             let read = Read::default();
             Reader { host: &host, held, sender, read }.read_out(&steps, &ways, &reuse)
@@ -136,6 +139,16 @@ impl Link {
             tried.outcomes[step] = Some(Status::Stale);
         }
         Ok(tried)
+    }
+}
+
+/// Stops the reading when the push is no longer waited for: the request goes on by itself
+/// otherwise, to its end.
+struct GiveUp(Arc<AtomicBool>);
+
+impl Drop for GiveUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -212,6 +225,9 @@ impl Reader<'_> {
             if let Some(file) = needed(step)
                 && !self.content(number, step, file, way)
             {
+                if self.sender.given_up.load(Ordering::Relaxed) {
+                    break;
+                }
                 self.read.unread.push(number);
                 continue;
             }
@@ -286,6 +302,8 @@ struct Sender {
     durable: bool,
     counters: Arc<Counters>,
     packer: Packer,
+    /// Nobody takes what would be sent.
+    given_up: Arc<AtomicBool>,
 }
 
 impl Sender {
@@ -311,6 +329,9 @@ impl Sender {
 
     fn flush(&mut self) -> ControlFlow<()> {
         let steps = std::mem::take(&mut self.batch);
+        if self.given_up.load(Ordering::Relaxed) {
+            return ControlFlow::Break(());
+        }
         if steps.is_empty() {
             return ControlFlow::Continue(());
         }
@@ -323,7 +344,10 @@ impl Sender {
         let bytes = self.counters.sent(&request);
         match self.packer.timed(bytes, || self.send.blocking_send(request)) {
             Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
+            Err(_) => {
+                self.given_up.store(true, Ordering::Relaxed);
+                ControlFlow::Break(())
+            }
         }
     }
 }
