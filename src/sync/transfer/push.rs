@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use skync_agent::delta::has_signature;
 use skync_agent::endpoint::Endpoint;
@@ -124,7 +125,9 @@ impl Link {
         let (there, counters) = (Arc::clone(host), Arc::clone(&self.counters));
         let (batch, bytes, durable) = (Vec::new(), 0, self.durable);
         let packer = Packer::default();
-        let sender = Sender { send, batch, bytes, durable, call, counters, packer };
+        let given_up = Arc::new(AtomicBool::new(false));
+        let _give_up = GiveUp(Arc::clone(&given_up));
+        let sender = Sender { send, batch, bytes, durable, call, counters, packer, given_up };
         let (replay, sending) = (Arc::clone(&self.replay), Arc::clone(&steps));
         let reader = tokio::task::spawn_blocking(move || {
             let (read, host) = (Read::default(), there.endpoint());
@@ -147,6 +150,16 @@ impl Link {
             tried.outcomes[step] = Some(Status::Stale);
         }
         Ok(tried)
+    }
+}
+
+/// Stops the reading when the push is no longer waited for: the request goes on by itself
+/// otherwise, to its end.
+struct GiveUp(Arc<AtomicBool>);
+
+impl Drop for GiveUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -222,6 +235,9 @@ impl Reader<'_> {
             if let Some(file) = needed(step)
                 && !self.content(number, step, file, way)
             {
+                if self.sender.given_up.load(Ordering::Relaxed) {
+                    break;
+                }
                 self.read.unread.push(number);
                 continue;
             }
@@ -297,6 +313,8 @@ struct Sender {
     call: u64,
     counters: Arc<Counters>,
     packer: Packer,
+    /// Nobody takes what would be sent.
+    given_up: Arc<AtomicBool>,
 }
 
 impl Sender {
@@ -322,6 +340,9 @@ impl Sender {
 
     fn flush(&mut self) -> ControlFlow<()> {
         let steps = std::mem::take(&mut self.batch);
+        if self.given_up.load(Ordering::Relaxed) {
+            return ControlFlow::Break(());
+        }
         if steps.is_empty() {
             return ControlFlow::Continue(());
         }
@@ -334,7 +355,10 @@ impl Sender {
         let bytes = self.counters.sent(&request);
         match self.packer.timed(bytes, || self.send.blocking_send(request)) {
             Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
+            Err(_) => {
+                self.given_up.store(true, Ordering::Relaxed);
+                ControlFlow::Break(())
+            }
         }
     }
 }

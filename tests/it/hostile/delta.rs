@@ -4,10 +4,11 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use skync_agent::entry::Digest;
-use skync_agent::proto::{Chunk, Copy, Held, Wanted};
+use skync_agent::proto::{Chunk, Copy, Held, Packed, Wanted};
 
 use super::{file, root};
 use crate::support::fake_agent::{Deceived, FakeAgent};
@@ -149,5 +150,49 @@ fn a_sandbox_that_lies_about_what_it_holds_is_sent_the_content() {
         put(&deceived, &new());
         deceived.sync().expect("synchronised");
         assert!(received.load(Ordering::Relaxed) >= new().len() as u64, "{told}");
+    }
+}
+
+#[test]
+fn content_goes_packed_over_a_slow_link() {
+    // More than the windows of HTTP/2 take at once, so that the sender gets to wait.
+    const LENGTH: usize = 24 << 20;
+    let agent = FakeAgent::scanning(|_| vec![root(), file(1, b"anchor", b"")])
+        .slow(Duration::from_millis(8));
+    let (received, packed) = (agent.received(), agent.packed());
+    let mut deceived = Deceived::new(agent, &[]);
+    put(&deceived, &b"the same again and again ".repeat(LENGTH / 25));
+    deceived.sync().expect("synchronised");
+    assert!(received.load(Ordering::Relaxed) > LENGTH as u64 - 25);
+    let packed = packed.load(Ordering::Relaxed);
+    assert!(packed > 0, "nothing was packed");
+    assert!(packed < LENGTH as u64 / 10, "{packed} bytes");
+}
+
+#[test]
+fn packed_content_is_taken_and_what_only_claims_to_be_is_not() {
+    let whole: fn(&Wanted) -> Vec<Chunk> = |wanted| vec![data(wanted, 0, &new(), true)];
+    let sync = |packs: fn(Packed) -> Packed| {
+        let scan = [root(), file(1, b"anchor", b""), file(1, b"f", &new())];
+        let agent = FakeAgent::scanning(move |_| scan.to_vec()).supplying(whole).packing(packs);
+        let mut deceived = Deceived::new(agent, &[]);
+        let result = deceived.sync();
+        let there = std::fs::read(deceived.host().join("f")).ok();
+        (result, there)
+    };
+    let (result, there) = sync(|packed| packed);
+    assert!(result.is_ok() && there == Some(new()), "{result:?}");
+    for lie in [
+        |packed: Packed| Packed { size: packed.size - 1, ..packed },
+        |packed: Packed| Packed { size: packed.size + 1, ..packed },
+        |packed: Packed| Packed { size: u32::MAX, ..packed },
+        |packed: Packed| Packed { size: 4 << 20, ..packed },
+        |packed: Packed| Packed { data: packed.data.slice(..packed.data.len() - 1), ..packed },
+        |packed: Packed| Packed { data: Bytes::from_static(b"nothing of the kind"), ..packed },
+        |packed: Packed| Packed { data: Bytes::new(), ..packed },
+    ] {
+        let (result, there) = sync(lie);
+        assert!(result.is_err(), "{result:?}");
+        assert_eq!(there, None);
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -12,9 +13,12 @@ use skync::config::SyncMode;
 use skync::sync::engine::{Engine, SyncError};
 use skync::sync::report::Report;
 use skync_agent::entry::Digest;
+use skync_agent::pack::{self, Packer};
 use skync_agent::proto::agent_client::AgentClient;
 use skync_agent::proto::agent_server::{Agent, AgentServer};
-use skync_agent::proto::{self, Chunk, Held, Kind, Offered, ScanEntry, Wanted};
+use skync_agent::proto::{
+    self, ApplyRequest, Chunk, Held, Kind, Offered, Packed, ScanEntry, SupplyReply, Wanted,
+};
 use skync_agent::serve::MESSAGE_BYTES_MAX;
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
@@ -35,6 +39,9 @@ pub struct FakeAgent {
     supplies: Arc<Supplies>,
     holds: Arc<Holds>,
     received: Arc<AtomicU64>,
+    packed: Arc<AtomicU64>,
+    pace: Duration,
+    packs: Option<fn(Packed) -> Packed>,
     count: Arc<AtomicUsize>,
     told: Arc<AtomicU64>,
     followed: Arc<Mutex<Option<States>>>,
@@ -47,7 +54,20 @@ impl FakeAgent {
         let holds = Arc::new(|_: &Offered| Held::default());
         let (received, count, followed) = (Arc::default(), Arc::default(), Arc::default());
         let (scans, told) = (Arc::new(scans), Arc::default());
-        Self { scans, supplies, holds, received, count, told, followed }
+        let (pace, packed) = (Duration::ZERO, Arc::default());
+        Self { scans, supplies, holds, received, packed, pace, packs: None, count, told, followed }
+    }
+
+    /// The same agent behind a link that takes so long for each message to it.
+    pub fn slow(mut self, pace: Duration) -> Self {
+        self.pace = pace;
+        self
+    }
+
+    /// The same agent, which sends content packed, after this was done to it.
+    pub fn packing(mut self, packs: fn(Packed) -> Packed) -> Self {
+        self.packs = Some(packs);
+        self
     }
 
     /// The same agent, which says that it holds this of what it is offered.
@@ -59,6 +79,11 @@ impl FakeAgent {
     /// Bytes of content that it has been sent.
     pub fn received(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.received)
+    }
+
+    /// Bytes of packed messages that it has been sent.
+    pub fn packed(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.packed)
     }
 
     /// The same agent, which sends these chunks when it is asked for a file.
@@ -175,6 +200,14 @@ fn stream<T: Send + 'static>(messages: Vec<T>) -> Replies<T> {
     Response::new(ReceiverStream::new(receive))
 }
 
+/// The reply as an agent sends it over a slow link.
+fn packed(reply: &SupplyReply) -> Packed {
+    let mut packer = Packer::default();
+    // As long as 8 MiB would take at 40 MiB/s.
+    packer.timed(8 << 20, || std::thread::park_timeout(Duration::from_millis(200)));
+    packer.pack(reply).expect("it gets smaller")
+}
+
 fn no<T>() -> Result<T, Status> {
     Err(Status::unimplemented("not part of the test"))
 }
@@ -223,8 +256,13 @@ impl Agent for FakeAgent {
             proto::CallOutcome { call, outcome }
         };
         let (mut outcomes, mut call) = (vec![outcome(u64::MAX, u64::MAX)], None);
-        while let Some(request) = requests.message().await? {
+        while let Some(mut request) = requests.message().await? {
             let call = *call.get_or_insert(request.call);
+            tokio::time::sleep(self.pace).await;
+            if let Some(packed) = &request.packed {
+                self.packed.fetch_add(packed.data.len() as u64, Ordering::Relaxed);
+                request = pack::unpack::<ApplyRequest>(packed).expect("it is the session's");
+            }
             for step in request.steps {
                 if let Some(proto::step::Step::Chunk(chunk)) = &step.step {
                     self.received.fetch_add(chunk.data.len() as u64, Ordering::Relaxed);
@@ -263,7 +301,11 @@ impl Agent for FakeAgent {
         let mut replies = Vec::new();
         while let Some(request) = requests.message().await? {
             let chunks = request.wanted.iter().map(|wanted| (self.supplies)(wanted));
-            replies.extend(chunks.map(|chunks| proto::SupplyReply { chunks, packed: None }));
+            let plain = chunks.map(|chunks| SupplyReply { chunks, packed: None });
+            replies.extend(plain.map(|reply| match self.packs {
+                None => reply,
+                Some(packs) => SupplyReply { packed: Some(packs(packed(&reply))), chunks: vec![] },
+            }));
         }
         Ok(stream(replies))
     }
