@@ -25,7 +25,9 @@ const ONE_WAY: [(&str, &[&str]); 7] = [
 ];
 
 /// Modules that decide and do nothing else.
-const PURE: [&str; 7] = [
+const PURE: [&str; 9] = [
+    "src/sync/transfer/reuse.rs",
+    "agent/src/delta.rs",
     "src/sync/plan.rs",
     "src/sync/reconcile.rs",
     "src/sync/safety.rs",
