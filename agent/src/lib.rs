@@ -6,10 +6,11 @@
 //!
 //! # The straight line, here
 //! [`path`] and [`entry`] are the vocabulary. [`rules`] says what is excluded, [`scan`] reads a
-//! tree, [`staging`] holds content until it is needed, [`transition`] changes a tree, and all of
-//! them touch the disk through [`disk`] alone; [`endpoint`] holds them together. [`watch`] tells what
-//! may have changed and [`follow`] keeps a tree what its disk is. [`proto`] is the
-//! wire contract and [`wire`] turns its messages into checked values. [`handshake`] opens a link,
+//! tree, [`delta`] finds what of a content the receiver has, [`staging`] holds content until it is
+//! needed, [`transition`] changes a tree, and all of them touch the disk through [`disk`] alone;
+//! [`endpoint`] holds them together. [`watch`] tells what may have changed
+//! and [`follow`] keeps a tree what its disk is. [`proto`] is the wire contract, [`wire`] turns its messages
+//! into checked values and [`pack`] makes them smaller. [`handshake`] opens a link,
 //! [`serve`] is the agent's life, [`lease`] its end; [`operation`] runs commands, each under a
 //! [`operation::supervisor`].
 //!

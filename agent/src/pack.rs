@@ -2,7 +2,7 @@
 //!
 //! Whole messages are compressed, not files: many small files in one message compress as well as a
 //! large one. It begins once the sender has been seen to wait for the link most of the time, and
-//! the link to be slower than [`SLOW_BYTES_PER_SECOND`]; it does not ask which driver or network
+//! the link to be slower than `SLOW_BYTES_PER_SECOND`; it does not ask which driver or network
 //! that is. The compressor does several times as much, but on a machine where a slow disk is what
 //! the receiver waits for, it would take the processor for nothing, and looks just like a slow
 //! link: that is why the limit is not the compressor's own speed. What does not get smaller goes as

@@ -78,16 +78,19 @@ fn the_help_of_the_program() {
     Usage: skync [OPTIONS] <COMMAND>
 
     Commands:
-      exec     Run a command in the sandbox, on this project's files
-      profile  Name, choose and check kinds of sandboxes
-      use      Choose the profile that is used from now on; the same as `skync profile use`
-      up       Mirror the project into a sandbox and keep it mirrored, both ways
-      status   Show the sessions, and what state they are in
-      flush    Wait until everything that was done before, on either side, is on both
-      pause    Let nothing move between the two sides until `skync resume`
-      resume   Go on after `skync pause`, or allow what was halted
-      down     End the session of a project and remove its sandbox
-      gc       Remove what crashes left behind: sandboxes, containers, files of ours
+      exec       Run a command in the sandbox, on this project's files
+      profile    Name, choose and check kinds of sandboxes
+      use        Choose the profile that is used from now on; the same as `skync profile use`
+      up         Mirror the project into a sandbox and keep it mirrored, both ways
+      status     Show the sessions, and what state they are in
+      flush      Wait until everything that was done before, on either side, is on both
+      pause      Let nothing move between the two sides until `skync resume`
+      resume     Go on after `skync pause`, or allow what was halted
+      conflicts  List where the two sides disagree, and what may not come home unasked
+      resolve    Say whose version of a path in conflict is wanted
+      undo       Bring back what the sandbox overwrote or deleted on this side
+      down       End the session of a project and remove its sandbox
+      gc         Remove what crashes left behind: sandboxes, containers, files of ours
 
     Options:
       -h, --help

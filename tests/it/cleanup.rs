@@ -121,7 +121,15 @@ fn kill_all_on_the_host(world: &World, running: &Running) {
     wait_until("they are dead", || {
         let kinds = [Kind::Keeper, Kind::Session, Kind::CommandLine];
         !world.processes().iter().any(|process| kinds.contains(&process.kind))
+            && [keeper, session].into_iter().all(is_dead)
     });
+}
+
+/// True once the last thread of a process is gone, and with it what the process had locked. Whoever
+/// inherited it need not have reaped it.
+fn is_dead(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+    status.map_or(true, |status| status.contains("State:\tZ") && status.contains("Threads:\t1"))
 }
 
 fn sandboxes(world: &World) -> usize {

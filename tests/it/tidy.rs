@@ -25,7 +25,9 @@ const ONE_WAY: [(&str, &[&str]); 7] = [
 ];
 
 /// Modules that decide and do nothing else.
-const PURE: [&str; 15] = [
+const PURE: [&str; 17] = [
+    "agent/src/delta.rs",
+    "src/sync/transfer/reuse.rs",
     "src/sync/agree.rs",
     "src/sync/core.rs",
     "src/sync/dirty.rs",
