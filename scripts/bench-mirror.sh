@@ -3,6 +3,7 @@
 # bench-mirror.py.
 # shellcheck disable=SC2154  # `bench`, `runs`, `quick`, `sudo` and `IMAGE` are set there
 
+# shellcheck disable=SC2034  # scripts/bench uses it
 MIRROR_ROWS=(edits switch giant burst memory idle)
 MIB=1048576
 
@@ -268,7 +269,7 @@ measure_switch() {
 branch_of() { if (($1 % 2 == 0)); then echo other; else echo main; fi; }
 
 measure_giant() {
-  local tree=$bench/giant run side_file
+  local tree=$bench/giant run
   mkdir -p "$tree"
   head -c 1G /dev/urandom >"$tree/file"
   if [[ $rsync == yes ]]; then cp -a "$tree/file" "$bench/giant.copy"; fi

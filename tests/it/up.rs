@@ -3,6 +3,7 @@
 //! Nothing here knows how soon a change arrives, only that it does.
 
 mod broken;
+mod churn;
 mod rules;
 mod running;
 mod verbs;
