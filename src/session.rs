@@ -12,6 +12,7 @@
 
 pub mod cleanup;
 pub mod client;
+mod content;
 mod edits;
 pub mod events;
 pub mod exec;

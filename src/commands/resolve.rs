@@ -17,7 +17,7 @@ use super::record::{Record, hint_nearest, nearest};
 use crate::cli::ResolveArgs;
 use crate::error::{CliError, ExitCode};
 use crate::session::client::Connection;
-use crate::session::proto::FlushRequest;
+use crate::session::proto::{ContentRequest, FlushRequest};
 use crate::state::Places;
 use crate::sync::decide::{Choice, Decision, Meant};
 use crate::sync::manifest::Manifest;
@@ -41,8 +41,9 @@ pub async fn run(args: &ResolveArgs, context: &Context) -> Result<ExitCode, CliE
     let record = Record::find(args.root.as_deref())?;
     let root = record.project.root.clone();
     let manifest = record.manifest(context, &profile)?;
+    let fetch = |conflict: &Conflict| fetch(&context.places, &root, &profile, conflict);
     let decided = match manifest {
-        Some(mut manifest) => decide(args, context, &record, &mut manifest, &|_| None)?,
+        Some(mut manifest) => decide(args, context, &record, &mut manifest, &fetch)?,
         None => choose(args, context, &record, &[], &|_| None)?,
     };
     let told = !decided.taken.is_empty() && tell_session(&context.places, &root, &profile).await;
@@ -54,6 +55,27 @@ pub async fn run(args: &ResolveArgs, context: &Context) -> Result<ExitCode, CliE
     let shown = decided.refused.iter().take(REFUSED_MAX);
     error.details = shown.map(|reason| visible(reason)).collect();
     Err(error)
+}
+
+/// The sandbox's version of a file in conflict, if a session runs that can read it.
+fn fetch(places: &Places, root: &Path, profile: &str, conflict: &Conflict) -> Option<Vec<u8>> {
+    let file = conflict.sandbox.as_ref()?.as_file()?;
+    let request = ContentRequest {
+        path: conflict.path.as_bytes().to_vec(),
+        digest: file.digest.0.to_vec(),
+        size: file.size,
+    };
+    // A question is being asked on this thread, which has a runtime already.
+    let asked = std::thread::scope(|scope| {
+        let ask = || {
+            super::runtime().ok()?.block_on(async {
+                let mut connection = Connection::find(places, root, profile).await?;
+                Some(connection.client.content(request).await.ok()?.into_inner())
+            })
+        };
+        scope.spawn(ask).join().ok().flatten()
+    });
+    asked.filter(|reply| reply.found).map(|reply| reply.data)
 }
 
 /// Tells a running session that there are decisions to carry out; false if none runs.
@@ -164,6 +186,13 @@ fn difference_of(conflict: &Conflict, root: &Path, fetch: Fetch<'_>) -> String {
         Some(Entry::Symlink(target)) => Some([target, &b"\n"[..]].concat()),
         Some(Entry::Directory(_) | Entry::Untracked | Entry::Problem(_)) => None,
     };
+    let is_large = |entry: &Option<Entry>| {
+        let file = entry.as_ref().and_then(Entry::as_file);
+        file.is_some_and(|file| file.size > difference::BYTES_MAX as u64)
+    };
+    if is_large(&conflict.host) || is_large(&conflict.sandbox) {
+        return "a version is too large to be compared\n".to_owned();
+    }
     let is_comparable = |entry: &Option<Entry>| {
         !matches!(entry, Some(Entry::Directory(_) | Entry::Untracked | Entry::Problem(_)))
     };

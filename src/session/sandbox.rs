@@ -174,6 +174,11 @@ impl Session {
         }
     }
 
+    /// The link to the sandbox, if there is one.
+    pub(super) async fn link(&self) -> Option<Link> {
+        self.state.lock().await.live.as_ref().map(Live::link)
+    }
+
     /// True if there is a sandbox that can be reached.
     pub(super) async fn is_live(&self) -> bool {
         self.state.lock().await.live.as_ref().is_some_and(Live::is_whole)

@@ -1,6 +1,6 @@
 //! The session process: its users, its end, and the socket they come through.
 //!
-//! What it does with its sandbox is in [`super::sandbox`], its calls are in [`super::service`].
+//! What it does with its sandbox is in `sandbox`, its calls are in `service`.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;

@@ -8,13 +8,14 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::session::content;
 use crate::session::events::Events;
 use crate::session::exec::{self, Wish};
 use crate::session::lifecycle::{Lifecycle, User};
 use crate::session::proto::{
-    ControlReply, ControlRequest, DownRequest, ExecRequest, FlushRequest, PauseReply, PauseRequest,
-    ResumeRequest, SessionEvent, StatusReply, StatusRequest, UpRequest, exec_request,
-    session_server,
+    ContentReply, ContentRequest, ControlReply, ControlRequest, DownRequest, ExecRequest,
+    FlushRequest, PauseReply, PauseRequest, ResumeRequest, SessionEvent, StatusReply,
+    StatusRequest, UpRequest, exec_request, session_server,
 };
 use crate::session::server::Session;
 use crate::session::up::{self, STATUS_INTERVAL, Why};
@@ -159,6 +160,15 @@ impl session_server::Session for Service {
         request: Request<ResumeRequest>,
     ) -> Result<Response<EventStream>, Status> {
         self.flush(if request.into_inner().accept { Why::Accept } else { Why::Resume })
+    }
+
+    async fn content(
+        &self,
+        request: Request<ContentRequest>,
+    ) -> Result<Response<ContentReply>, Status> {
+        let data = content::read(&self.0, request.into_inner()).await;
+        let found = data.is_some();
+        Ok(Response::new(ContentReply { found, data: data.unwrap_or_default() }))
     }
 
     type DownStream = EventStream;

@@ -7,7 +7,7 @@
 //! the path was lost in this batch before. Directories are not kept: only what is in them can be
 //! lost. On another file system, where nothing can be moved to, an object is copied.
 //!
-//! A batch is what was lost in one burst: it ends after [`BURST_QUIET`] without a loss, and when it
+//! A batch is what was lost in one burst: it ends after `BURST_QUIET` without a loss, and when it
 //! is large or old. Then room is made: batches go, the oldest first, once they are older than
 //! [`AGE_MAX`] or all together larger than [`BYTES_MAX`]. A batch goes as a whole, and never the
 //! newest: one that is larger than the limit is kept until the next is.
