@@ -119,6 +119,12 @@ struct Mark {
 }
 
 impl State {
+    /// Not all that happens is told by events: not all is watched, or the root is gone and may come
+    /// back.
+    fn is_incomplete(&self) -> bool {
+        self.unwatched.is_some() || self.lost.is_some()
+    }
+
     fn next(&mut self) -> u64 {
         self.seq += 1;
         self.seq

@@ -220,8 +220,7 @@ fn a_root_that_is_gone_is_said_and_the_tree_stays() {
     assert!(taken.lost.is_some());
     assert!(taken.tree.is_some_and(|tree| tree.find(&path("f")).is_some()));
     fs::rename(project.base.path().join("elsewhere"), &project.root).expect("moved back");
-    project.runtime.block_on(project.follower.flush(true));
-    assert_eq!(project.reader.take().expect("the only reader").lost, None);
+    assert_eq!(project.flush().lost, None, "it is looked for");
 }
 
 /// Random changes to a few names, so that they meet often.

@@ -62,14 +62,14 @@ impl Thread<'_> {
     /// Waits for something to do and does it. False at the end.
     fn turn(&mut self) -> bool {
         self.wait();
-        let (requests, is_quiet, unwatched) = {
+        let (requests, is_quiet, incomplete) = {
             let mut state = self.shared.state();
             let requests = super::Requests {
                 marks: std::mem::take(&mut state.requests.marks),
                 rescan: std::mem::take(&mut state.requests.rescan),
                 ..state.requests
             };
-            (requests, state.applying == 0, state.unwatched.is_some())
+            (requests, state.applying == 0, state.is_incomplete())
         };
         if requests.stop {
             return false;
@@ -86,8 +86,8 @@ impl Thread<'_> {
             }
             self.settle.mark(Dirt { path: mark.path, below: mark.below });
         }
-        let interval = self.interval(unwatched);
-        if requests.rescan || (is_flush && unwatched) || self.scanned.elapsed() >= interval {
+        let interval = self.interval(incomplete);
+        if requests.rescan || (is_flush && incomplete) || self.scanned.elapsed() >= interval {
             self.settle.mark(Dirt { path: SyncPath::root(), below: true });
         }
         let due = if is_flush { self.settle.all() } else { self.settle.due(self.now_ns()) };
@@ -99,8 +99,8 @@ impl Thread<'_> {
         true
     }
 
-    fn interval(&self, unwatched: bool) -> Duration {
-        if unwatched {
+    fn interval(&self, incomplete: bool) -> Duration {
+        if incomplete {
             UNWATCHED_INTERVAL.max(self.scan_took * UNWATCHED_SHARE)
         } else {
             RESCAN_INTERVAL
@@ -108,16 +108,16 @@ impl Thread<'_> {
     }
 
     fn wait(&mut self) {
-        let (unwatched, asked) = {
+        let (incomplete, asked) = {
             let state = self.shared.state();
             let asked = !state.requests.marks.is_empty() || state.requests.stop;
-            (state.unwatched.is_some(), asked)
+            (state.is_incomplete(), asked)
         };
         if asked {
             // What came while the last turn read: its wake may have been taken already.
             return;
         }
-        let rescan = self.interval(unwatched).saturating_sub(self.scanned.elapsed());
+        let rescan = self.interval(incomplete).saturating_sub(self.scanned.elapsed());
         let now = self.now_ns();
         let due = [self.settle.next_due_ns(), self.verify.front().map(|(at, _)| *at)];
         let due = due.into_iter().flatten().min();
