@@ -313,7 +313,9 @@ rise() {
 # What a package manager or a code generator does in the sandbox.
 measure_burst() {
   local tree=$bench/burst run
+  # A root that is emptied halts the mirror.
   mkdir -p "$tree"
+  echo stays >"$tree/file"
   mirror_up "$tree"
   for ((run = 0; run < runs; run++)); do
     keep burst-out burst "$side" "$tree" --count 20000 --seed "$run"
@@ -338,12 +340,15 @@ burst_by_tar() { "${sudo[@]}" tar c -C "$1" . | tar x -C "$bench/burst.copy"; }
 
 # One first synchronisation at each of two sizes: what is between them is per file, the rest is the base.
 measure_memory() {
-  local sizes=(1000 100000) size run tree name few many
-  if [[ $quick == yes ]]; then sizes=(1000 20000); fi
+  local sizes=(1000 100000) times=3 size run tree name few many
+  if [[ $quick == yes ]]; then
+    sizes=(1000 20000)
+    times=1
+  fi
   for size in "${sizes[@]}"; do
     tree=$bench/memory$size
     helper_in_user make-tree "$tree" "$size"
-    for ((run = 0; run < (quick == yes || runs < 3 ? 1 : 3); run++)); do
+    for ((run = 0; run < times; run++)); do
       forget_all
       mirror_up "$tree"
       at_rest
