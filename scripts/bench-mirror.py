@@ -23,7 +23,9 @@ LOST_S = 30
 PAUSE_S = (0.02, 0.06)
 EDIT_BYTES = 1024
 PER_DIRECTORY = 100
+IDLE_THREADS_S = 12
 BRANCH_FILES = 200
+INSIDE = re.compile(r"/proc/(\d+)/root(/.*)$")
 
 
 def say(text):
@@ -59,7 +61,13 @@ def git(repository, *arguments):
     for number, (key, value) in enumerate(settings):
         env |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
     names = ("-c", "user.name=bench", "-c", "user.email=bench@localhost")
-    subprocess.run(["git", "-C", repository, *names, *arguments], check=True, env=env, stdout=subprocess.DEVNULL)
+    enter = []
+    if inside := INSIDE.match(repository):
+        # git asks for its directory's path, which nobody has from outside; the container's own git can tell.
+        enter = ["nsenter", f"--target={inside[1]}", "--mount", "--root", "--wd=/"]
+        repository = inside[2]
+    command = [*enter, "git", "-C", repository, *names, *arguments]
+    subprocess.run(command, check=True, env=env, stdout=subprocess.DEVNULL)
 
 
 def make_repository(args):
@@ -133,14 +141,16 @@ def write_and_rename(path, content):
 
 def wait_for(path, content, deadline):
     """Busily. Only a changed file is opened: opens are events too, for who asks for them."""
-    last = None
-    before = stat_of(path)
+    seen, is_changing = None, False
     while time.monotonic() < deadline:
+        # First the stat, then the content: what comes in between is seen by the next look.
         now = stat_of(path)
-        if now != before or last is not None:
-            last = read(path)
-            if last == content:
+        if now != seen or is_changing:
+            if read(path) == content:
                 return True
+            # What writes in place may not be done, and the clock of a file's times is coarse.
+            is_changing = seen is not None
+            seen = now
         # There may be no more processors than two.
         os.sched_yield()
     return False
@@ -161,16 +171,19 @@ def percentile(samples, part):
 def edits(args):
     """Both ways of saving take turns; the worse of the two is what is told, in milliseconds."""
     chance = random.Random(args.seed)
+    # The sandbox may overwrite no more than 20 files, or half of them, of the host within ten seconds.
+    numbers = random.Random(args.count).sample(range(args.count), min(args.count // 5, args.edits * 2))
     styles = {"in place": (write_in_place, []), "rename-over": (write_and_rename, [])}
     lost = 0
     for _ in range(args.edits):
         for write, samples in styles.values():
-            path = path_of(chance.randrange(args.count))
-            content = chance.randbytes(EDIT_BYTES)
+            path = path_of(chance.choice(numbers))
+            # Never twice the same, whatever the seed: what is there already would be there at once.
+            content = os.urandom(EDIT_BYTES)
             target = os.path.join(args.other, path)
             started = time.monotonic()
             write(os.path.join(args.tree, path), content)
-            if wait_for_edit(target, content, started):
+            if wait_for(target, content, started + LOST_S):
                 samples.append((time.monotonic() - started) * 1000)
             else:
                 lost += 1
@@ -187,21 +200,19 @@ def edits(args):
     answer("p99", max(percentile(samples, 0.99) for samples in every))
 
 
-def wait_for_edit(path, content, started):
-    # It may have been there before this was asked for the first time.
-    return read(path) == content or wait_for(path, content, started + LOST_S)
-
-
 def switch(args):
     """From before the checkout until every file of the branch, and git's own two, are equal."""
     paths = [*branch_paths(args.count), ".git/HEAD", ".git/index"]
+    before = read(os.path.join(args.tree, paths[0]))
     started = time.monotonic()
     git(args.tree, "checkout", "-q", args.branch)
     took = time.monotonic() - started
+    if read(os.path.join(args.tree, paths[0])) == before:
+        sys.exit(f"error: `{args.branch}` was checked out before")
     for path in paths:
         content = read(os.path.join(args.tree, path))
         target = os.path.join(args.other, path)
-        if not wait_for_edit(target, content, started):
+        if not wait_for(target, content, started + LOST_S):
             sys.exit(f"error: `{path}` of the branch is not there after {LOST_S} s")
     answer("ms", (time.monotonic() - started) * 1000)
     answer("git", took * 1000)
@@ -276,46 +287,59 @@ def memory(args):
 
 
 def settled(args):
-    """Waits until a process has used no processor for two seconds."""
+    """Waits until processes have used no processor for two seconds."""
     deadline = time.monotonic() + LOST_S * 4
-    used, since = None, time.monotonic()
+    before, since = None, time.monotonic()
     while time.monotonic() < deadline:
-        now = sum(cpu_of(pid)[1] for _, pid in args.process)
+        now = [used(pid) for _, pid in args.process]
         # A wake now and then is not work.
-        if used is None or now - used > 5_000_000:
-            used, since = now, time.monotonic()
+        if before is None or sum(spent(*pair)[1] for pair in zip(before, now)) > 5_000_000:
+            before, since = now, time.monotonic()
         elif time.monotonic() - since > 2:
             return
         time.sleep(0.2)
     say("warning: the processes do not come to rest")
 
 
-def cpu_of(pid):
-    """(ticks of utime + stime, nanoseconds by the scheduler, context switches) of all threads."""
+def used(pid):
+    """Ticks of utime + stime of the process; by thread, nanoseconds by the scheduler and context switches."""
     with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
         # The name may have anything in it.
         after_name = file.read().rsplit(")", 1)[1].split()
-    ticks = int(after_name[11]) + int(after_name[12])
-    ns = switches = 0
-    for task in os.listdir(f"/proc/{pid}/task"):
+    threads = {}
+    for thread in os.listdir(f"/proc/{pid}/task"):
         try:
-            with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as file:
-                ns += int(file.read().split()[0])
-            found = fields(f"{pid}/task/{task}")
+            with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as file:
+                ns = int(file.read().split()[0])
+            found = fields(f"{pid}/task/{thread}")
         except (FileNotFoundError, ProcessLookupError):
             continue
-        switches += int(found["voluntary_ctxt_switches"]) + int(found["nonvoluntary_ctxt_switches"])
-    return ticks, ns, switches
+        switches = (int(found[f"{kind}voluntary_ctxt_switches"]) for kind in ("", "non"))
+        threads[thread] = ns, sum(switches)
+    return int(after_name[11]) + int(after_name[12]), threads
+
+
+def spent(before, now):
+    """(ticks, nanoseconds, switches). Of a thread that has ended meanwhile only the ticks are known."""
+    ns = switches = 0
+    for thread, found in now[1].items():
+        then = before[1].get(thread, (0, 0))
+        ns += found[0] - then[0]
+        switches += found[1] - then[1]
+    return now[0] - before[0], ns, switches
 
 
 def idle(args):
-    before = {name: cpu_of(pid) for name, pid in args.process}
+    """Processor time of processes that have nothing to do."""
+    # Threads for blocking calls wait ten seconds for more work; their end is no part of being idle.
+    time.sleep(IDLE_THREADS_S)
+    before = {name: used(pid) for name, pid in args.process}
     time.sleep(args.seconds)
     totals = [0, 0, 0]
     for name, pid in args.process:
-        spent = [now - then for now, then in zip(cpu_of(pid), before[name])]
-        totals = [total + more for total, more in zip(totals, spent)]
-        say(f"  {name}: {spent[0]} ticks, {spent[1] / 1e6:.2f} ms by the scheduler, {spent[2]} context switches")
+        ticks, ns, switches = found = spent(before[name], used(pid))
+        totals = [total + more for total, more in zip(totals, found)]
+        say(f"  {name}: {ticks} ticks, {ns / 1e6:.2f} ms by the scheduler, {switches} context switches")
     answer("ms", totals[0] * 1000 / os.sysconf("SC_CLK_TCK"))
     answer("scheduled", totals[1] / 1e6)
     answer("switches", totals[2])

@@ -242,11 +242,11 @@ measure_switch() {
   helper same "$tree" "$side"
   wire switch-wire helper switch "$tree" "$side" --count 5000 --branch other >/dev/null
   mirror_down "$tree"
-  git -C "$tree" checkout -q main
-  # Of the 200 files of the branch, each twice as large as on `main`; git's index comes on top.
-  sample switch-content $((200 * 2048))
+  # The 200 files of the branch, each twice as large as on `main`, and git's index.
+  sample switch-content $((200 * 2048 + $(stat -c %s "$tree/.git/index")))
   for key in unison lsyncd; do
     if [[ ${!key} == no ]]; then continue; fi
+    git -c safe.directory='*' -C "$tree" checkout -q main
     "start_$key" "$tree"
     wait_for_copy "$tree"
     for ((run = 0; run < runs; run++)); do
@@ -261,7 +261,7 @@ measure_switch() {
   figure '200-file branch switch, to sandbox' switch-in-ms ms '' 'git checkout alone' switch-in-git
   figure '200-file branch switch, to host' switch-out-ms ms '' 'git checkout alone' switch-out-git
   if [[ $strace == yes ]]; then
-    figure '200-file branch switch, bytes on the wire' switch-wire-both MiB '' 'content of the files' switch-content
+    figure '200-file branch switch, bytes on the wire' switch-wire-both MiB '' 'the files and the index' switch-content
   fi
   rm -rf "$tree"
 }
@@ -277,7 +277,7 @@ measure_giant() {
   at_rest
   keep giant-idle memory "session=$session" "agent=$agent"
   for ((run = 0; run < runs; run++)); do
-    keep giant-before memory --reset "session=$session" "agent=$agent"
+    keep giant-reset memory --reset "session=$session" "agent=$agent"
     keep giant giant "$tree" "$side" file
     at_rest
     keep giant-after memory "session=$session" "agent=$agent"
@@ -302,10 +302,10 @@ measure_giant() {
   rm -rf "$tree" "$bench/giant.copy"
 }
 
-# rise KEY PROCESS: the last sample of its peak, above what was resident before.
+# rise KEY PROCESS: the last sample of its peak, above what was resident before the first change.
 rise() {
   local before after
-  before=$(tail -n 1 "$bench/samples/$1-before-$2-rss")
+  before=$(head -n 1 "$bench/samples/$1-idle-$2-rss")
   after=$(tail -n 1 "$bench/samples/$1-after-$2-peak")
   sample "$1-$2-rise" $(((after - before) * 1024))
 }
@@ -313,7 +313,9 @@ rise() {
 # What a package manager or a code generator does in the sandbox.
 measure_burst() {
   local tree=$bench/burst run
+  # A root that is emptied halts the mirror.
   mkdir -p "$tree"
+  echo stays >"$tree/file"
   mirror_up "$tree"
   for ((run = 0; run < runs; run++)); do
     keep burst-out burst "$side" "$tree" --count 20000 --seed "$run"
@@ -338,12 +340,15 @@ burst_by_tar() { "${sudo[@]}" tar c -C "$1" . | tar x -C "$bench/burst.copy"; }
 
 # One first synchronisation at each of two sizes: what is between them is per file, the rest is the base.
 measure_memory() {
-  local sizes=(1000 100000) size run tree name few many
-  if [[ $quick == yes ]]; then sizes=(1000 20000); fi
+  local sizes=(1000 100000) times=3 size run tree name few many
+  if [[ $quick == yes ]]; then
+    sizes=(1000 20000)
+    times=1
+  fi
   for size in "${sizes[@]}"; do
     tree=$bench/memory$size
     helper_in_user make-tree "$tree" "$size"
-    for ((run = 0; run < (quick == yes || runs < 3 ? 1 : 3); run++)); do
+    for ((run = 0; run < times; run++)); do
       forget_all
       mirror_up "$tree"
       at_rest
