@@ -100,7 +100,8 @@ fn copies_that_never_make_the_content_are_given_up() {
         if let Ok(report) = deceived.sync() {
             assert!(!report.problems.is_empty(), "taken");
         }
-        assert!(asked.load(Ordering::Relaxed) <= 8, "asked again and again");
+        // Twice for each round, and what was put off may be due again before the last one.
+        assert!(asked.load(Ordering::Relaxed) <= 16, "asked again and again");
         assert_same(&before, &untouched(deceived.outside()));
     }
 }
