@@ -220,7 +220,8 @@ pub trait Driver: Send + Sync {
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Sandbox, DriverError>;
 
-    /// Opens a byte stream to the agent of a sandbox that `create` returned in this process.
+    /// Opens a byte stream to the agent of a sandbox that `create` returned in this process, or that
+    /// it has taken over.
     ///
     /// Waits at most `patience`. May be called again after a stream ended.
     async fn dial(
@@ -228,6 +229,11 @@ pub trait Driver: Send + Sync {
         sandbox: &Sandbox,
         patience: Duration,
     ) -> Result<Box<dyn ByteStream>, DriverError>;
+
+    /// Takes over a sandbox that an earlier process made and left running: `dial` works from then on.
+    ///
+    /// Fails with [`ErrorKind::Gone`] if no agent runs there any more.
+    async fn adopt(&self, sandbox: &Sandbox, spec: &SandboxSpec) -> Result<(), DriverError>;
 
     /// How the sandbox is.
     async fn state(&self, sandbox: &Sandbox) -> Result<SandboxState, DriverError>;

@@ -211,6 +211,21 @@ impl Driver for Directory {
         }
     }
 
+    async fn adopt(&self, sandbox: &Sandbox, _spec: &SandboxSpec) -> Result<(), DriverError> {
+        let place = self.place(sandbox)?;
+        let gone = || {
+            let message = format!("no agent runs in `{}` any more", place.0.display());
+            DriverError::new(ErrorKind::Gone, message)
+        };
+        let record = Record::read(&place.0)?.ok_or_else(gone)?;
+        record.check(sandbox)?;
+        let agent = place.agent(&record.agent);
+        let running = process::adopt(&agent, &record.socket)?.ok_or_else(gone)?;
+        let mut all = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(sandbox.id.clone(), Arc::new(running));
+        Ok(())
+    }
+
     async fn state(&self, sandbox: &Sandbox) -> Result<SandboxState, DriverError> {
         let place = self.place(sandbox)?;
         let Some(record) = Record::read(&place.0)? else {
@@ -219,8 +234,7 @@ impl Driver for Directory {
         let agent = place.agent(&record.agent);
         let running = self.started(&sandbox.id);
         let how = running.as_ref().and_then(|running| running.ending());
-        // Its supervisors run the same file, and go a moment after it.
-        if how.is_some() || !process::runs(&agent)? {
+        if how.is_some() || !process::serves(&agent)? {
             let how = match (how, running) {
                 // It is our child, and its status comes a moment after its end.
                 (None, Some(running)) => {
@@ -310,24 +324,33 @@ impl<'a> Plan<'a> {
     /// stays; only its agent is another one afterwards.
     async fn carry_out(&self, secret: &LinkSecret, fresh: bool) -> Result<Running, DriverError> {
         let place = &self.place;
+        let agent = place.agent(&self.agent.file_name());
+        let mut is_there = false;
         if !fresh && let Some(former) = Record::read(&place.0)? {
             former.check(&self.record.sandbox(&place.0))?;
-            if process::runs(&place.agent(&former.agent))? {
+            let former_agent = place.agent(&former.agent);
+            if process::serves(&former_agent)? {
                 let message =
                     format!("there is a sandbox `{}` already, and it is in use", place.0.display());
                 return Err(DriverError::new(ErrorKind::Failed, message)
                     .hint("run `skync gc`, which removes it if its session is gone"));
             }
-            removal::remove(&place.agents(), "")
-                .map_err(|error| failed("replace", &place.agents(), error))?;
+            // The supervisors of operations outlive their agent, and are known by its file.
+            is_there = former_agent == agent && verify(&agent, &self.agent.sha256).is_ok();
+            if !is_there {
+                process::stop(&former_agent, &place.state(), &former.socket).await?;
+                removal::remove(&place.agents(), "")
+                    .map_err(|error| failed("replace", &place.agents(), error))?;
+            }
         }
         self.record.write(&place.0)?;
         for directory in [place.agents(), place.state(), self.record.root.clone()] {
             make_directory(&directory)?;
         }
-        let agent = place.agent(&self.agent.file_name());
-        write_file(&agent, 0o700, &self.agent.bytes)?;
-        verify(&agent, &self.agent.sha256)?;
+        if !is_there {
+            write_file(&agent, 0o700, &self.agent.bytes)?;
+            verify(&agent, &self.agent.sha256)?;
+        }
         write_file(&place.state().join("secret"), 0o600, &secret.0)?;
         process::start(&agent, place, &self.record.socket, self.spec.lease).await
     }

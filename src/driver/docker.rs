@@ -185,6 +185,19 @@ impl Driver for Docker {
         live.dial(self.engine().await?, sandbox, patience).await
     }
 
+    async fn adopt(&self, sandbox: &Sandbox, spec: &SandboxSpec) -> Result<(), DriverError> {
+        check(spec)?;
+        let engine = self.engine().await?;
+        let live = if sandbox.ephemeral {
+            container::adopt(engine, self.config.memory, sandbox, spec).await?
+        } else {
+            named::adopt(engine, self.config.user.clone(), sandbox).await?
+        };
+        let mut all = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(sandbox.id.clone(), Arc::new(live));
+        Ok(())
+    }
+
     async fn state(&self, sandbox: &Sandbox) -> Result<SandboxState, DriverError> {
         // What was seen of its end is the only record: the engine removes it at once.
         let live = self.live(&sandbox.id);

@@ -179,12 +179,42 @@ pub(super) async fn stop(agent: &Path, state: &Path, socket: &Path) -> Result<()
     kill(file).await
 }
 
-/// True if a process runs the file `agent`.
-pub(super) fn runs(agent: &Path) -> Result<bool, DriverError> {
-    Ok(match file_number(agent)? {
-        Some(file) => !running(file)?.is_empty(),
-        None => false,
-    })
+/// True if a process is the agent with this file. Supervisors of operations run the same file and
+/// may outlive it.
+pub(super) fn serves(agent: &Path) -> Result<bool, DriverError> {
+    Ok(serving(agent)?.is_some())
+}
+
+fn serving(agent: &Path) -> Result<Option<Seen>, DriverError> {
+    let Some(file) = file_number(agent)? else { return Ok(None) };
+    let is_agent = |seen: &Seen| {
+        let line = std::fs::read(format!("/proc/{}/cmdline", seen.pid)).unwrap_or_default();
+        line.split(|byte| *byte == 0).nth(1) == Some(b"serve")
+    };
+    Ok(running(file)?.into_iter().find(is_agent))
+}
+
+/// Takes over an agent that another process started; nothing if it does not run.
+///
+/// # Errors
+/// If processes cannot be looked at.
+pub(super) fn adopt(agent: &Path, socket: &Path) -> Result<Option<Running>, DriverError> {
+    let Some(seen) = serving(agent)? else { return Ok(None) };
+    let pinned = i32::try_from(seen.pid).ok().and_then(Pid::from_raw);
+    let pinned = pinned.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let Some(pinned) = pinned.filter(|_| look(seen.pid).is_some_and(|now| now == seen)) else {
+        return Ok(None);
+    };
+    let (sender, ending) = watch::channel(None);
+    // A thread that waits in the kernel; it ends with the agent or with this process.
+    std::thread::spawn(move || {
+        use rustix::event::{PollFd, PollFlags, poll};
+        // It can be read once the process has ended. How it ended is its parent's to know.
+        let wait = || poll(&mut [PollFd::new(&pinned, PollFlags::IN)], None);
+        while wait() == Err(rustix::io::Errno::INTR) {}
+        sender.send_replace(Some("has ended".to_owned()));
+    });
+    Ok(Some(Running { socket: socket.to_owned(), ending }))
 }
 
 /// Ends all processes that run `file`, and before them all that descend from these.

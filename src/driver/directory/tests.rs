@@ -78,6 +78,40 @@ async fn a_sandbox_lives_and_goes_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_sandbox_is_taken_over_from_a_process_that_died() {
+    let ground = Ground::new();
+    let spec = ground.spec();
+    let sandbox = ground.create(&spec, Manner::Good).await.unwrap();
+    let successor = Ground::driver(&ground.dir);
+    let early = successor.dial(&sandbox, PATIENCE).await.err().unwrap();
+    assert_eq!(early.kind, ErrorKind::Gone);
+    successor.adopt(&sandbox, &spec).await.unwrap();
+    let mut stream = successor.dial(&sandbox, PATIENCE).await.unwrap();
+    assert_echo(&mut *stream, 3_000_000).await;
+    assert_eq!(successor.state(&sandbox).await.unwrap(), SandboxState::Running);
+
+    // It notices the end of an agent that is not its child.
+    let pid = std::fs::read_to_string(Path::new(&sandbox.id).join("state/agent.pid")).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let error = tokio::time::timeout(PATIENCE, async {
+        loop {
+            if let Err(error) = successor.dial(&sandbox, PATIENCE).await {
+                return error;
+            }
+        }
+    });
+    assert!(error.await.unwrap().message.contains("has ended"));
+    assert!(matches!(
+        successor.state(&sandbox).await.unwrap(),
+        SandboxState::Stopped { out_of_memory: false, .. }
+    ));
+    let error = successor.adopt(&sandbox, &spec).await.err().unwrap();
+    assert_eq!(error.kind, ErrorKind::Gone, "{error}");
+    successor.remove(&sandbox).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_agent_that_does_not_stop_is_ended_with_all_that_it_started() {
     let ground = Ground::new();
     let sandbox = ground.create(&ground.spec(), Manner::Stubborn).await.unwrap();

@@ -89,6 +89,38 @@ pub(super) async fn create(
     }
 }
 
+/// Takes over a container that an earlier process of the same session made.
+pub(super) async fn adopt(
+    engine: &Engine,
+    memory: Option<u64>,
+    sandbox: &Sandbox,
+    spec: &SandboxSpec,
+) -> Result<Live, DriverError> {
+    let gone = || {
+        let message = format!("the container `{}` does not run any more", sandbox.name);
+        DriverError::new(ErrorKind::Gone, message)
+    };
+    let found = match engine.try_call(engine.api.inspect_container(&sandbox.id, None)).await {
+        Ok(found) => found,
+        Err(error) if status(&error) == Some(404) => return Err(gone()),
+        Err(error) => {
+            return Err(engine.error(&format!("look at the container `{}`", sandbox.name), error));
+        }
+    };
+    if found.state.and_then(|state| state.running) != Some(true) {
+        return Err(gone());
+    }
+    // Its first process is the agent, and what that was started with cannot be changed from inside.
+    let config = found.config.unwrap_or_default();
+    let executable = config.entrypoint.unwrap_or_default().into_iter().next().unwrap_or_default();
+    let dials = config.cmd.unwrap_or_default().iter().any(|word| word == "--dial");
+    let socket = if dials { Some(Socket::listen(&spec.runtime)?) } else { None };
+    let monitor = Some(Monitor::attach(engine, &sandbox.id, memory).await?);
+    let place = AgentPlace { executable, state: STATE_DIR.to_owned(), user: None };
+    let listening = AtomicBool::new(true);
+    Ok(Live { place, socket, may_fall_back: dials, monitor, exec: None, listening })
+}
+
 /// True if a socket of this process can be reached from a container.
 async fn shares_files(engine: &Engine) -> Result<bool, DriverError> {
     if !engine.is_local() {

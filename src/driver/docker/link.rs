@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
-use tokio::net::UnixListener;
+use futures_util::FutureExt;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::time::Instant;
 
 use super::archive;
@@ -172,8 +173,8 @@ impl Live {
             } else {
                 deadline
             };
-            match tokio::time::timeout_at(limit, socket.listener.accept()).await {
-                Ok(Ok((stream, _))) => {
+            match tokio::time::timeout_at(limit, newest(&socket.listener)).await {
+                Ok(Ok(stream)) => {
                     socket.dialled.store(true, Ordering::Relaxed);
                     return Ok(Box::new(stream));
                 }
@@ -252,6 +253,16 @@ impl Live {
             }
         }
     }
+}
+
+/// The agent's newest connection. It has one open at a time and gives up one that nobody answers:
+/// after a while in which nobody dialled, all that wait are dead but the last.
+async fn newest(listener: &UnixListener) -> std::io::Result<UnixStream> {
+    let (mut stream, _) = listener.accept().await?;
+    while let Some(Ok((newer, _))) = listener.accept().now_or_never() {
+        stream = newer;
+    }
+    Ok(stream)
 }
 
 fn silent(sandbox: &Sandbox) -> DriverError {

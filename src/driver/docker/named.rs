@@ -159,6 +159,26 @@ async fn install(
     })
 }
 
+/// Takes over the agent that an earlier process of the same session started.
+pub(super) async fn adopt(
+    engine: &Engine,
+    user: Option<String>,
+    sandbox: &Sandbox,
+) -> Result<Live, DriverError> {
+    let session = session_of(sandbox)?;
+    let record = record(engine, &sandbox.id, session).await?.ok_or_else(|| {
+        let message = format!("our agent in the container `{}` is gone", sandbox.name);
+        DriverError::new(ErrorKind::Gone, message)
+    })?;
+    let place = AgentPlace {
+        executable: format!("{}/{}", directory(session), record.agent),
+        state: format!("{}/state", directory(session)),
+        user,
+    };
+    let listening = AtomicBool::new(true);
+    Ok(Live { place, socket: None, may_fall_back: false, monitor: None, exec: None, listening })
+}
+
 /// Starts the agent; the `exec` that runs it.
 async fn start(
     engine: &Engine,

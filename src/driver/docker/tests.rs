@@ -108,6 +108,31 @@ async fn other_images_are_reached_by_what_is_chosen_for_them() {
 }
 
 #[tokio::test]
+async fn a_container_is_taken_over_from_a_process_that_died() {
+    engine_or_skip!();
+    for link in [LinkKind::Socket, LinkKind::Stdio] {
+        let runtime = tempfile::tempdir().unwrap();
+        let spec = spec(runtime.path(), "/home/me/project");
+        let _cleanup = cleanup(&spec);
+        let config = DockerConfig { link, ..config(EMPTY) };
+        let first = Docker::new(&config);
+        let made = first.create(&spec, &SECRET, &StandIns(Manner::Good), &quiet).await.unwrap();
+        let second = Docker::new(&config);
+        assert_eq!(second.dial(&made, PATIENCE).await.err().unwrap().kind, ErrorKind::Gone);
+        // A process that dies leaves its socket; one that is dropped would remove it after the
+        // other has made its own.
+        std::mem::forget(first);
+        second.adopt(&made, &spec).await.unwrap();
+        let mut stream = second.dial(&made, PATIENCE).await.unwrap();
+        assert_echo(&mut *stream, 3_000_000).await;
+        assert_eq!(second.state(&made).await.unwrap(), SandboxState::Running);
+        second.remove(&made).await.unwrap();
+        let error = second.adopt(&made, &spec).await.err().unwrap();
+        assert_eq!(error.kind, ErrorKind::Gone, "{error}");
+    }
+}
+
+#[tokio::test]
 async fn an_agent_that_does_not_see_the_socket_is_reached_by_stdio() {
     engine_or_skip!();
     let runtime = tempfile::tempdir().unwrap();
