@@ -9,16 +9,19 @@ pub mod edit;
 pub mod file;
 mod keys;
 pub mod problem;
+pub mod quantity;
 pub mod select;
 mod values;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use file::{Config, ConfigError};
 pub use problem::ConfigProblem;
+pub use quantity::OnDisconnect;
 pub use select::{Origin, Selected};
 
 /// How two sides are kept the same. Semantics: `sync::reconcile`.
@@ -113,6 +116,17 @@ pub struct Profile {
     pub guarded: Option<Vec<String>>,
     /// Where the project is in the sandbox; else where it is on the host.
     pub root: Option<PathBuf>,
+    /// A command is stopped when it has run so long; else it may run for ever.
+    #[serde(default)]
+    pub max_runtime: Option<Duration>,
+    /// What becomes of a command whose client has gone without a word; else it goes on for 10
+    /// minutes.
+    #[serde(default)]
+    pub on_disconnect: Option<OnDisconnect>,
+    /// How long a link that is lost is dialled before the outcome counts as unknown; else 10
+    /// minutes.
+    #[serde(default)]
+    pub reconnect_timeout: Option<Duration>,
 }
 
 impl Profile {
@@ -127,6 +141,9 @@ impl Profile {
             gitignore: false,
             guarded: None,
             root: None,
+            max_runtime: None,
+            on_disconnect: None,
+            reconnect_timeout: None,
         }
     }
 

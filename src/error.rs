@@ -27,6 +27,8 @@ pub enum ExitCode {
     Exhausted = 8,
     /// `exec`: the command started and its outcome is not known.
     OutcomeUnknown = 123,
+    /// `exec`: the command ran longer than it may, and was stopped.
+    TimedOut = 124,
     /// `exec`: skync failed before the command started; it is safe to try again.
     NotStarted = 125,
     /// `exec`: found, but it cannot be executed.
@@ -40,7 +42,7 @@ pub enum ExitCode {
 impl ExitCode {
     /// The code of that number; [`ExitCode::Failed`] if there is none.
     pub fn from_number(number: u32) -> Self {
-        const ALL: [ExitCode; 13] = [
+        const ALL: [ExitCode; 14] = [
             ExitCode::Done,
             ExitCode::Failed,
             ExitCode::Usage,
@@ -50,6 +52,7 @@ impl ExitCode {
             ExitCode::Unreachable,
             ExitCode::Exhausted,
             ExitCode::OutcomeUnknown,
+            ExitCode::TimedOut,
             ExitCode::NotStarted,
             ExitCode::NotExecutable,
             ExitCode::CommandNotFound,

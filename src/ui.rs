@@ -8,9 +8,10 @@ pub mod progress;
 pub mod prompt;
 pub mod render;
 pub mod status_view;
+pub mod terminal;
 pub mod time;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use crate::error::{CliError, ExitCode};
 
@@ -50,5 +51,12 @@ pub fn print(text: &str) -> Result<(), CliError> {
 
 /// Writes one line of talk to stderr. There is nobody to tell if that fails.
 pub fn say(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let mut out = io::stderr().lock();
+    if terminal::is_raw() && out.is_terminal() {
+        // A line feed alone does not return the carriage; and the command left it anywhere.
+        let lines = text.replace('\n', "\r\n");
+        let _ = write!(out, "\r\x1b[K{lines}\r\n");
+    } else {
+        let _ = writeln!(out, "{text}");
+    }
 }

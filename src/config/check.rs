@@ -9,8 +9,8 @@ use std::ops::Range;
 use toml_edit::{Item, Key, TableLike, Value};
 
 use super::keys::{
-    DRIVERS, KEYS_DIRECTORY, KEYS_DOCKER, KEYS_NEW_CONTAINER, KEYS_SYNC, Kind, slips,
-    unknown_driver,
+    DRIVERS, KEYS_DIRECTORY, KEYS_DOCKER, KEYS_NEW_CONTAINER, KEYS_OPERATIONS, KEYS_SYNC, Kind,
+    slips, unknown_driver,
 };
 use super::problem::{Bad, ConfigProblem, Source};
 use super::{
@@ -55,6 +55,9 @@ pub(super) fn profile(
     profile.gitignore =
         checker.value(table, "gitignore", "true or false", Value::as_bool).unwrap_or(false);
     profile.root = checker.text(table, "root", values::absolute_path);
+    profile.max_runtime = checker.text(table, "max_runtime", values::duration);
+    profile.on_disconnect = checker.text(table, "on_disconnect", values::on_disconnect);
+    profile.reconnect_timeout = checker.text(table, "reconnect_timeout", values::duration);
     // The values of every known key are checked, whichever driver is meant, so that nothing new
     // turns up once the driver is put right; a foreign key was reported as such already.
     let base = checker.text(table, "base", values::absolute_path);
@@ -125,6 +128,9 @@ impl Checker<'_> {
             let bad = if kind == Kind::Local && KEYS_SYNC.contains(&name) {
                 Bad::new(format!("`{shown}` has no effect with the driver `local`"))
                     .hint("`local` runs in place: there is nothing to synchronise")
+            } else if kind == Kind::Local && KEYS_OPERATIONS.contains(&name) {
+                Bad::new(format!("`{shown}` has no effect with the driver `local`"))
+                    .hint("`local` runs in place: the command is a child of your shell")
             } else if all.contains(&name) {
                 let owner = if KEYS_DIRECTORY.contains(&name) { "directory" } else { "docker" };
                 Bad::new(format!("`{shown}` belongs to the driver `{owner}`"))

@@ -10,6 +10,9 @@ use crate::ui::visible;
 pub(super) const KEYS_ALWAYS: [&str; 2] = ["driver", "env"];
 /// The keys of every driver with two sides, so not of `local`.
 pub(super) const KEYS_SYNC: [&str; 5] = ["mode", "exclude", "gitignore", "guarded", "root"];
+/// The keys about operations; of every driver whose commands outlive their client, so not of
+/// `local`.
+pub(super) const KEYS_OPERATIONS: [&str; 3] = ["max_runtime", "on_disconnect", "reconnect_timeout"];
 /// The keys of the docker driver.
 pub(super) const KEYS_DOCKER: [&str; 9] =
     ["image", "container", "memory", "cpus", "pids", "network", "user", "link", "host"];
@@ -46,6 +49,7 @@ impl Kind {
         let mut keys = KEYS_ALWAYS.to_vec();
         if self != Self::Local {
             keys.extend(KEYS_SYNC);
+            keys.extend(KEYS_OPERATIONS);
         }
         if matches!(self, Self::Docker | Self::Unknown) {
             keys.extend(KEYS_DOCKER);

@@ -5,6 +5,7 @@
 use ignore::gitignore::GitignoreBuilder;
 
 use super::problem::Bad;
+use super::quantity::{self, OnDisconnect};
 use super::{LinkKind, SyncMode, nearest};
 use crate::ui::visible;
 
@@ -185,6 +186,22 @@ pub(super) fn absolute_path(text: &str) -> Result<std::path::PathBuf, Bad> {
         return Err(Bad::new("`/` is the whole machine").hint("choose a directory below it"));
     }
     Ok(path.to_owned())
+}
+
+/// A time.
+pub(super) fn duration(text: &str) -> Result<std::time::Duration, Bad> {
+    quantity::duration(text).map_err(|_| {
+        Bad::new(format!("`{}` is not a time", visible(text)))
+            .hint("write `90s`, `10m`, `1h30m`, `2d` or `500ms`")
+    })
+}
+
+/// What becomes of a command whose client has gone.
+pub(super) fn on_disconnect(text: &str) -> Result<OnDisconnect, Bad> {
+    quantity::on_disconnect(text).map_err(|_| {
+        Bad::new(format!("`{}` is neither `keep` nor `cancel` nor a time", visible(text)))
+            .hint("write `keep`, `cancel`, or a time such as `90s` or `10m`")
+    })
 }
 
 /// The name of an environment variable.

@@ -114,6 +114,7 @@ fn kind(code: ExitCode) -> &'static str {
         ExitCode::Unreachable => "unreachable",
         ExitCode::Exhausted => "exhausted",
         ExitCode::OutcomeUnknown => "outcome-unknown",
+        ExitCode::TimedOut => "timed-out",
         ExitCode::NotStarted => "not-started",
         ExitCode::NotExecutable => "not_executable",
         ExitCode::CommandNotFound => "command_not_found",

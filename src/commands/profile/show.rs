@@ -6,6 +6,7 @@ use super::{cpus, default_base, size};
 use crate::cli::ShowArgs;
 use crate::commands::Context;
 use crate::config::problem::looks_secret;
+use crate::config::quantity::duration_text;
 use crate::config::{ConfigError, DriverConfig, LinkKind, Profile, SyncMode};
 use crate::error::CliError;
 use crate::ui::render::SCHEMA_VERSION;
@@ -46,10 +47,10 @@ pub(super) fn text(args: &ShowArgs, context: &Context) -> Result<String, CliErro
             Value::Array(entries) if entries.is_empty() => "nothing".to_owned(),
             other => visible(&other.to_string()),
         };
-        out += &format!("  {key:<10} {value}\n");
+        out += &format!("  {key:<17} {value}\n");
     }
     for (name, value) in variables(&profile) {
-        out += &format!("  env        {name}={}\n", visible(&value));
+        out += &format!("  env               {name}={}\n", visible(&value));
     }
     Ok(out)
 }
@@ -109,6 +110,9 @@ fn settings(profile: &Profile, context: &Context) -> Vec<(&'static str, Value)> 
         ("gitignore", json!(profile.gitignore)),
         ("guarded", json!(profile.guarded)),
         ("root", json!(profile.root.as_ref().map(|root| root.to_string_lossy()))),
+        ("max_runtime", json!(profile.max_runtime.map(duration_text))),
+        ("on_disconnect", json!(profile.on_disconnect.map(|what| what.to_string()))),
+        ("reconnect_timeout", json!(profile.reconnect_timeout.map(duration_text))),
     ]);
     settings
 }
@@ -121,6 +125,8 @@ fn default_words(key: &str) -> Option<&'static str> {
         "network" => Some("(the engine's default)"),
         "user" => Some("(the image's)"),
         "root" => Some("(where the project is here)"),
+        "max_runtime" => Some("(no limit)"),
+        "on_disconnect" | "reconnect_timeout" => Some("(10m)"),
         "guarded" => Some("(what git, direnv, husky and VS Code would run)"),
         _ => None,
     }

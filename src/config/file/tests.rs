@@ -1,7 +1,11 @@
 //! Tables of configuration files: text in, everything that is wrong with them out.
 
+use std::time::Duration;
+
 use super::*;
-use crate::config::{DirectoryConfig, DockerConfig, DriverConfig, LinkKind, Origin, SyncMode};
+use crate::config::{
+    DirectoryConfig, DockerConfig, DriverConfig, LinkKind, OnDisconnect, Origin, SyncMode,
+};
 
 fn parse(text: &str) -> Config {
     Config::parse(Path::new("config.toml"), text.as_bytes())
@@ -40,6 +44,9 @@ exclude = ["dist/", "!dist/keep"]
 gitignore = true
 guarded = [".envrc", "Makefile"]
 root = "/work/app"
+max_runtime = "1h30m"
+on_disconnect = "2m"
+reconnect_timeout = "90s"
 [profiles.dev.env]
 KEY = "value"
 [profiles.copy]
@@ -75,6 +82,9 @@ env = { CI = "1" }
             gitignore: true,
             guarded: Some(vec![".envrc".into(), "Makefile".into()]),
             root: Some("/work/app".into()),
+            max_runtime: Some(Duration::from_secs(5_400)),
+            on_disconnect: Some(OnDisconnect::After(Duration::from_secs(120))),
+            reconnect_timeout: Some(Duration::from_secs(90)),
         }
     );
     let base = Some("/var/sandboxes".into());
@@ -82,6 +92,22 @@ env = { CI = "1" }
     assert_eq!(copy.driver, DriverConfig::Directory(DirectoryConfig { base }));
     let here = config.profile("here").unwrap().unwrap();
     assert_eq!(here.env.get("CI").map(String::as_str), Some("1"));
+}
+
+#[test]
+fn what_becomes_of_operations_is_checked_like_everything_else() {
+    let messages = |text: &str| -> Vec<String> {
+        parse(text).all_problems().into_iter().map(|problem| problem.message).collect()
+    };
+    let problems =
+        |key: &str| messages(&format!("[profiles.dev]\ndriver = \"directory\"\n{key}\n"));
+    assert_eq!(problems("on_disconnect = \"keep\"\nmax_runtime = \"2d\""), [""; 0]);
+    assert_eq!(problems("max_runtime = \"long\""), ["`max_runtime`: `long` is not a time"]);
+    assert_eq!(problems("max_runtime = 10"), ["`max_runtime` must be text, not an integer"]);
+    let expected = "`on_disconnect`: `never` is neither `keep` nor `cancel` nor a time";
+    assert_eq!(problems("on_disconnect = \"never\""), [expected]);
+    let local = messages("[profiles.here]\ndriver = \"local\"\nmax_runtime = \"1h\"\n");
+    assert_eq!(local, ["`max_runtime` has no effect with the driver `local`"]);
 }
 
 #[test]
