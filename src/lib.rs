@@ -33,6 +33,7 @@ pub mod driver;
 pub mod environment;
 pub mod error;
 pub mod link;
+pub mod operation;
 pub mod project;
 pub mod session;
 pub mod state;

@@ -227,9 +227,25 @@ fn unsafe_because(found: &Metadata, uid: u32) -> Option<&'static str> {
 /// Reads a file of ours; nothing if there is none.
 ///
 /// # Errors
-/// If it cannot be read, is not a plain file (a FIFO would block for ever), or has more than
-/// `bytes_max` bytes.
+/// If it cannot be read, is not a plain file, or has more than `bytes_max` bytes.
 pub fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, StateError> {
+    let fail = || StateError::io("read", path);
+    let Some(file) = open(path)? else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(fail())?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(fail()(io::Error::other(format!("it has more than {bytes_max} bytes"))));
+    }
+    Ok(Some(bytes))
+}
+
+/// Opens a file of ours for reading; nothing if there is none.
+///
+/// # Errors
+/// If it cannot be opened, or is not a plain file (a FIFO would block for ever).
+pub fn open(path: &Path) -> Result<Option<File>, StateError> {
     let fail = || StateError::io("read", path);
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = match OpenOptions::new().read(true).custom_flags(nonblocking).open(path) {
@@ -240,12 +256,17 @@ pub fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, StateError> 
     if !file.metadata().map_err(fail())?.is_file() {
         return Err(fail()(io::Error::other("it is not a file")));
     }
-    let mut bytes = Vec::new();
-    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(fail())?;
-    if bytes.len() as u64 > bytes_max {
-        return Err(fail()(io::Error::other(format!("it has more than {bytes_max} bytes"))));
-    }
-    Ok(Some(bytes))
+    Ok(Some(file))
+}
+
+/// Makes an empty file of ours that only this user can read; what was there is replaced.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn create(path: &Path) -> Result<File, StateError> {
+    remove_file(path)?;
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    made.map_err(StateError::io("make", path))
 }
 
 /// Puts a file in place: readers see the old content or the new, also after a power cut.
@@ -253,8 +274,24 @@ pub fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, StateError> 
 /// # Errors
 /// If the directory cannot be written; the old content is then still there.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StateError> {
+    put(path, bytes, mode, true)
+}
+
+/// Puts a file in place as [`write_atomic`] does, but without waiting for the disk: it outlives
+/// every process, not the machine. For what is of no use once the machine has gone down.
+///
+/// # Errors
+/// If the directory cannot be written; the old content is then still there.
+pub fn write_atomic_in_cache(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StateError> {
+    put(path, bytes, mode, false)
+}
+
+fn put(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> Result<(), StateError> {
     let fail = || StateError::io("write", path);
-    let directory = path.parent().unwrap_or(Path::new("."));
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    };
     let mut file = tempfile::Builder::new()
         .prefix(".skync-")
         .suffix(".tmp")
@@ -264,9 +301,11 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StateErr
     file.write_all(bytes).map_err(fail())?;
     // Set on the file rather than at creation, where the umask would have its say.
     file.as_file().set_permissions(Permissions::from_mode(mode)).map_err(fail())?;
-    file.as_file().sync_all().map_err(fail())?;
+    if durable {
+        file.as_file().sync_all().map_err(fail())?;
+    }
     file.persist(path).map_err(|error| fail()(error.error))?;
-    sync_directory(directory).map_err(fail())
+    if durable { sync_directory(directory).map_err(fail()) } else { Ok(()) }
 }
 
 /// Removes a file of ours; one that is gone already is no error.
