@@ -3,22 +3,18 @@
 //! Both uses (a session to its agent, the command to its session) must see the end of their one
 //! connection, which tonic's own channel hides behind reconnecting.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use skync_agent::serve::{FRAME_BYTES_MAX, LINK_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tonic::body::Body;
-
-/// A quiet connection is asked this often whether it is alive …
-const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// … and given up if it does not answer for this long.
-const PING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where requests go by name; nothing resolves it.
 pub fn origin() -> Uri {
@@ -30,6 +26,7 @@ pub fn origin() -> Uri {
 pub struct Channel {
     requests: http2::SendRequest<Body>,
     open: watch::Receiver<bool>,
+    closing: Arc<Notify>,
 }
 
 impl Channel {
@@ -41,25 +38,35 @@ impl Channel {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let (requests, connection) = http2::Builder::new(TokioExecutor::new())
+        let tasks = Tasks::default();
+        let (requests, connection) = http2::Builder::new(tasks.clone())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(LINK_WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES_MAX)
             .max_send_buf_size(1 << 20)
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_PATIENCE)
-            .keep_alive_while_idle(true)
             .handshake(TokioIo::new(stream))
             .await?;
         let (tell, open) = watch::channel(true);
+        let closing = Arc::new(Notify::new());
+        let closed = Arc::clone(&closing);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended");
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(%error, "connection ended");
+                },
+                // One of the tasks has the stream, and would keep it open and answer the other end's
+                // pings as long as a call goes on: that end would take the link for alive.
+                () = closed.notified() => tasks.lock().abort_all(),
             }
             tell.send_replace(false);
         });
-        Ok(Self { requests, open })
+        Ok(Self { requests, open, closing })
+    }
+
+    /// Ends the connection; every call over it fails.
+    pub fn close(&self) {
+        self.closing.notify_one();
     }
 
     /// False once the connection has ended.
@@ -72,6 +79,26 @@ impl Channel {
         let mut open = self.open.clone();
         // The sender is dropped only after it has said so.
         let _ = open.wait_for(|open| !open).await;
+    }
+}
+
+/// What HTTP/2 does in the background for one connection.
+#[derive(Clone, Default)]
+struct Tasks(Arc<Mutex<JoinSet<()>>>);
+
+impl Tasks {
+    fn lock(&self) -> MutexGuard<'_, JoinSet<()>> {
+        // Tasks are added and removed one at a time: the set is whole after any panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        let mut tasks = self.lock();
+        // Those that have ended make room.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
     }
 }
 

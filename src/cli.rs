@@ -3,10 +3,15 @@
 //! Nothing is decided here beyond what the words mean; `SKYNC_PROFILE` is read by the selection
 //! ([`crate::config::select`]), which must know where a name came from.
 
+mod operations;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use operations::{ATTACH_HELP, CANCEL_HELP, EXEC_HELP, LOGS_HELP, PS_HELP, WAIT_HELP};
+pub use operations::{AttachArgs, CancelArgs, ExecArgs, LogsArgs, PsArgs, StreamName, WaitArgs};
 
 /// The heading that keeps the flags of every command apart from those of one.
 const GLOBAL: &str = "Options of every command";
@@ -16,10 +21,11 @@ Examples:
   skync profile add dev --driver docker --image python:3.12
   skync exec pytest -q            run the tests in the sandbox, with this project's files
   skync exec -- make -j4          everything behind `--` belongs to the command
+  skync exec -d ./train.py        in the background; `skync logs`, `attach`, `cancel`
   skync up                        keep the project mirrored, both ways, until Ctrl-C
   skync use local                 run commands in place from now on
 
-Exit codes of every command but `exec`:
+Exit codes of every command but `exec`, `attach` and `wait`:
   0    done
   1    it failed
   2    the command line is wrong
@@ -29,23 +35,7 @@ Exit codes of every command but `exec`:
   7    the engine or provider cannot be reached
   8    no room, memory or quota
   130  interrupted by Ctrl-C
-`skync exec --help` has those of `exec`.";
-
-const EXEC_HELP: &str = "\
-Examples:
-  skync exec python -m pytest -q
-  skync exec -e DEBUG=1 -e TOKEN -- ./run.sh --fast    TOKEN is taken from this shell
-  echo y | skync exec ./setup.sh
-  skync exec sh -c 'make && make test'                 a shell runs where you name one
-
-Exit codes:
-  N      the command's own; 128+S if signal S ended it
-  123    the command started and its outcome is not known
-  125    skync failed before the command started: it is safe to try again
-  126    the command was found and cannot be executed
-  127    the command was not found
-  130    interrupted by Ctrl-C
-A command may end with 123 to 127 itself; skync's own errors are on stderr, after `error:`.";
+`skync exec --help` has those of `exec`, `attach` and `wait`.";
 
 const UP_HELP: &str = "\
 Examples:
@@ -131,7 +121,25 @@ pub enum Command {
     /// The project is synchronised into the sandbox before the command starts and back before
     /// `skync exec` returns, also when the command fails. Streams and exit code are the command's.
     #[command(after_long_help = EXEC_HELP)]
-    Exec(ExecArgs),
+    Exec(Box<ExecArgs>),
+    /// Show the commands that run
+    #[command(after_long_help = PS_HELP)]
+    Ps(PsArgs),
+    /// Show what a command has written
+    #[command(after_long_help = LOGS_HELP)]
+    Logs(LogsArgs),
+    /// Be the terminal, or the streams, of a command that runs
+    ///
+    /// Whoever had its input loses it, and sees its output as before. Of a command that has ended
+    /// it shows what no client has seen yet, and how it ended.
+    #[command(after_long_help = ATTACH_HELP)]
+    Attach(AttachArgs),
+    /// Wait until a command has ended
+    #[command(after_long_help = WAIT_HELP)]
+    Wait(WaitArgs),
+    /// Stop a command and everything that it started
+    #[command(after_long_help = CANCEL_HELP)]
+    Cancel(CancelArgs),
     /// Name, choose and check kinds of sandboxes
     #[command(subcommand)]
     Profile(ProfileCommand),
@@ -143,7 +151,7 @@ pub enum Command {
     /// mirror; `skync exec` uses its sandbox.
     #[command(after_long_help = UP_HELP)]
     Up(UpArgs),
-    /// Show the sessions, and what state they are in
+    /// Show the sessions, and what state they are in; or one command
     Status(StatusArgs),
     /// Wait until everything that was done before, on either side, is on both
     ///
@@ -178,31 +186,6 @@ pub enum Command {
     Session(SessionArgs),
 }
 
-/// Arguments of `exec`.
-#[derive(Args, Clone, Debug)]
-pub struct ExecArgs {
-    /// The project's directory; else the one around the current directory
-    #[arg(long, value_name = "DIR")]
-    pub root: Option<PathBuf>,
-    /// Where the command starts: a directory of the project, or an absolute path in the sandbox
-    #[arg(short, long, value_name = "DIR")]
-    pub workdir: Option<PathBuf>,
-    /// Set a variable for the command; without a value it is taken from this shell
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    pub env: Vec<String>,
-    /// Leave out what this pattern matches, gitignore syntax
-    #[arg(long, value_name = "PATTERN")]
-    pub exclude: Vec<String>,
-    /// Go on although the project is `/`, the home directory, or otherwise a likely mistake
-    #[arg(long)]
-    pub force: bool,
-    /// The command and its arguments, passed on exactly
-    // Without `allow_hyphen_values` a mistyped flag before the command is an error instead of the
-    // name of a program; behind the first word everything is the command's.
-    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
-    pub command: Vec<OsString>,
-}
-
 /// Arguments of `up`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct UpArgs {
@@ -223,6 +206,9 @@ pub struct UpArgs {
 /// Arguments of `status`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct StatusArgs {
+    /// A command that runs or has ended: its name, or the first digits of its id
+    #[arg(value_name = "OPERATION", conflicts_with = "watch")]
+    pub operation: Option<String>,
     /// Show this project's session again whenever something changes, until it ends
     #[arg(long)]
     pub watch: bool,

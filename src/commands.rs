@@ -1,13 +1,19 @@
 //! One verb per file. A command reads its arguments, asks the modules that know, and says the
 //! result; it holds no knowledge of its own.
 
+pub mod attach;
+mod attached;
+pub mod cancel;
 pub mod conflicts;
 pub mod down;
 pub mod exec;
 pub mod flush;
 pub mod gc;
+pub mod logs;
+mod operations;
 pub mod pause;
 pub mod profile;
+pub mod ps;
 mod record;
 pub mod resolve;
 pub mod resume;
@@ -16,6 +22,7 @@ pub mod status;
 pub mod undo;
 pub mod up;
 pub mod use_profile;
+pub mod wait;
 
 mod follow;
 

@@ -11,6 +11,15 @@
 //! **record** ([`sync::manifest`]). Then the agent runs the command under a supervisor of its own
 //! (`skync_agent::operation`), its streams come back, and the same line brings the results home.
 //!
+//! # What survives what
+//! A command belongs to its supervisor, and everything else may come and go: output is read from an
+//! offset on and input written at one, so whoever comes back goes on where it was. In the session an
+//! operation has a task of its own (`session::exec`), clients are attached to it
+//! (`session::attach`) over whatever link there is (`session::ways`), and `session::mirror` dials
+//! the next one. A session that dies is started again by its keeper and takes over what there is
+//! (`session::succession`); its clients join it. What an operation was and wrote stays on the host for
+//! a day ([`operation`]).
+//!
 //! `skync up` ([`commands::up`]) is the same line without the command, over and over: a task of the
 //! session carries over whatever changes on either side, and mends the link when it breaks, until
 //! the last `up` has left. What happens is told to every client as it happens; `status`, `flush`,
@@ -22,7 +31,7 @@
 //!   files, and nothing in this crate writes a user's files: the agent library does.
 //! - [`sync::reconcile`], [`sync::plan`], [`sync::safety`], [`sync::ancestor`],
 //!   [`session::lifecycle`] and [`session::view`] do no I/O, know no time and never log.
-//! - Imports go one way: `commands → session → {sync, link} → driver`.
+//! - Imports go one way: `commands → session → {sync, operation, link} → driver`.
 
 pub mod agents;
 pub mod channel;

@@ -1,17 +1,31 @@
 //! The authenticated connection between a session and the agent in its sandbox.
+//!
+//! A link ends for good; what was carried over it is taken up again over the next one, because
+//! everything that is asked over a link can be asked again (`design.md` §3).
 
+pub mod heartbeat;
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use skync_agent::handshake::{HandshakeError, greet};
-use skync_agent::proto::AgentInfo;
 use skync_agent::proto::agent_client::AgentClient;
+use skync_agent::proto::{AgentInfo, PingRequest};
 use skync_agent::serve::MESSAGE_BYTES_MAX;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
 
+use self::heartbeat::{Beat, Clocks, Heartbeat};
 use crate::channel::{Channel, origin};
-use crate::driver::{Driver, DriverError, LinkSecret, Sandbox};
+use crate::driver::{ByteStream, Driver, DriverError, LinkSecret, Sandbox};
 
 /// A new agent answers within this; a machine under heavy load takes its time.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Why there is no link.
 #[derive(Debug, thiserror::Error)]
@@ -23,8 +37,8 @@ pub enum LinkError {
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
     /// The agent does not answer.
-    #[error("the agent did not answer within {} s", PATIENCE.as_secs())]
-    Silent,
+    #[error("the agent did not answer within {} s", .0.as_secs())]
+    Silent(Duration),
     /// It is another binary than the one we put there.
     #[error("the agent that answers is not the one that was installed (its SHA-256 differs)")]
     Impostor,
@@ -46,28 +60,31 @@ pub struct Link {
 impl Link {
     /// Dials the agent of `sandbox` and proves both ends to each other.
     ///
-    /// `sha256` is what was installed, if that is known.
+    /// `sha256` is what was installed, if that is known. While `person` is set, its end is noticed
+    /// sooner.
     ///
     /// # Errors
-    /// Anything that keeps the link from being open.
+    /// Anything that keeps the link from being open within `patience`, for each of its steps.
     pub async fn open(
         driver: &dyn Driver,
         sandbox: &Sandbox,
         secret: &LinkSecret,
         epoch: u64,
-        sha256: Option<[u8; 32]>,
+        patience: Duration,
+        person: watch::Receiver<bool>,
     ) -> Result<Self, LinkError> {
-        let mut stream = driver.dial(sandbox, PATIENCE).await?;
+        let stream = driver.dial(sandbox, patience).await?;
+        let heard = Heard::default();
+        let mut stream = Listening { stream, heard: heard.clone() };
         let greeting = greet(&mut stream, &secret.0, epoch);
-        let agent =
-            tokio::time::timeout(PATIENCE, greeting).await.map_err(|_| LinkError::Silent)??;
-        if sha256.is_some_and(|sha256| agent.sha256 != sha256) {
-            return Err(LinkError::Impostor);
-        }
+        let agent = tokio::time::timeout(patience, greeting)
+            .await
+            .map_err(|_| LinkError::Silent(patience))??;
         let channel = Channel::open(stream).await?;
         let client = AgentClient::with_origin(channel.clone(), origin())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        tokio::spawn(beat(channel.clone(), client.clone(), heard, person));
         Ok(Self { client, agent, channel })
     }
 
@@ -79,5 +96,136 @@ impl Link {
     /// Returns when the link has ended.
     pub async fn closed(&self) {
         self.channel.closed().await;
+    }
+}
+
+/// Keeps an eye on a link until it has ended, and ends it when it is dead.
+async fn beat(
+    channel: Channel,
+    client: AgentClient<Channel>,
+    heard: Heard,
+    mut person: watch::Receiver<bool>,
+) {
+    let mut heartbeat = Heartbeat::default();
+    loop {
+        let is_person = *person.borrow_and_update();
+        let now = heard.now();
+        let until = match heartbeat.poll(now, heard.last(), is_person) {
+            Beat::Wait(until) => until,
+            Beat::Ask(until) => {
+                let mut client = client.clone();
+                // Its answer is heard as any other byte.
+                tokio::spawn(async move { client.ping(PingRequest {}).await });
+                until
+            }
+            Beat::Dead(why) => {
+                tracing::warn!(?why, "the link is given up");
+                return channel.close();
+            }
+        };
+        let changed = async {
+            if person.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = channel.closed() => return,
+            () = changed => {}
+            () = tokio::time::sleep(until.saturating_sub(now.running)) => {}
+        }
+    }
+}
+
+/// When a byte last came over a link.
+#[derive(Clone, Debug)]
+struct Heard {
+    opened: Clocks,
+    /// Milliseconds since it was opened, in which the machine ran.
+    last_ms: Arc<AtomicU64>,
+}
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self { opened: clocks(), last_ms: Arc::default() }
+    }
+}
+
+impl Heard {
+    fn now(&self) -> Clocks {
+        let now = clocks();
+        let since = |now: Duration, then: Duration| now.saturating_sub(then);
+        Clocks {
+            running: since(now.running, self.opened.running),
+            passed: since(now.passed, self.opened.passed),
+        }
+    }
+
+    fn last(&self) -> Duration {
+        Duration::from_millis(self.last_ms.load(Ordering::Relaxed))
+    }
+
+    fn hear(&self) {
+        let now = u64::try_from(self.now().running.as_millis()).unwrap_or(u64::MAX);
+        self.last_ms.store(now, Ordering::Relaxed);
+    }
+}
+
+fn clocks() -> Clocks {
+    let of = |clock| {
+        let time = clock_gettime(clock);
+        let seconds = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0));
+        seconds + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0))
+    };
+    Clocks { running: of(ClockId::Monotonic), passed: of(ClockId::Boottime) }
+}
+
+/// A byte stream that remembers when something was read from it.
+struct Listening {
+    stream: Box<dyn ByteStream>,
+    heard: Heard,
+}
+
+impl AsyncRead for Listening {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.heard.hear();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Listening {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 }

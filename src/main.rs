@@ -40,6 +40,11 @@ fn run(cli: Cli) -> Result<u8, CliError> {
         }
         Command::Use(args) => commands::use_profile::run(&args, &context)?,
         Command::Exec(args) => return commands::exec::run(&args, &context),
+        Command::Ps(args) => runtime()?.block_on(commands::ps::run(&args, &context))?,
+        Command::Logs(args) => runtime()?.block_on(commands::logs::run(&args, &context))?,
+        Command::Attach(args) => return commands::attach::run(&args, &context),
+        Command::Wait(args) => return commands::wait::run(&args, &context),
+        Command::Cancel(args) => runtime()?.block_on(commands::cancel::run(&args, &context))?,
         Command::Up(args) => runtime()?.block_on(commands::up::run(&args, &context))?,
         Command::Status(args) => runtime()?.block_on(commands::status::run(&args, &context))?,
         Command::Flush(args) => runtime()?.block_on(commands::flush::run(&args, &context))?,

@@ -10,23 +10,32 @@
 //! A keeper instead of exit handlers, because none runs after `kill -9`; instead of a pipe-watching
 //! reaper beside the session, because a parent cannot miss its child's end.
 
+mod archive;
+mod attach;
 pub mod cleanup;
 pub mod client;
 mod content;
 mod edits;
+pub mod errors;
 pub mod events;
-pub mod exec;
+mod exec;
 pub mod journal;
 pub mod keeper;
 pub mod lifecycle;
 pub mod live;
 mod mirror;
+mod operations;
+mod overview;
 pub mod paths;
 mod sandbox;
 pub mod server;
 mod service;
+mod succession;
+mod supervise;
 mod up;
 pub mod view;
+mod ways;
+mod wish;
 
 use std::path::PathBuf;
 

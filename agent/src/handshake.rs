@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::proto::{AgentInfo, Challenge, Greeting, Proof, Welcome};
 
 /// Links between different majors are refused.
-pub const PROTOCOL_MAJOR: u32 = 1;
+pub const PROTOCOL_MAJOR: u32 = 2;
 /// A higher minor only adds what the other end may ignore.
 pub const PROTOCOL_MINOR: u32 = 0;
 

@@ -23,6 +23,10 @@ const USAGE: &str = "skync-agent is started by skync, not by hand:
 /// within 60 s.
 const LEASE_MS_DEFAULT: u64 = 45_000;
 
+/// Threads for what blocks stay once they are made, a handful: where a command has used up all
+/// processes that there may be, new ones cannot be had, and without any the runtime panics.
+const THREAD_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 #[derive(Default)]
 struct Arguments {
     state: Option<PathBuf>,
@@ -38,7 +42,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let verb = arguments.next().unwrap_or_default();
     let result = match verb.to_str() {
-        Some("supervise") => supervise(arguments.next()),
+        Some("supervise") => supervise(arguments),
         Some("version") => {
             println!("skync-agent {}", env!("CARGO_PKG_VERSION"));
             Ok(())
@@ -96,7 +100,10 @@ fn run(verb: &str, arguments: Arguments) -> std::io::Result<()> {
         // Fails only for one that leads a group already, which is as good.
         let _ = rustix::process::setsid();
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_keep_alive(THREAD_LIFE)
+        .build()?;
     if verb == "bridge" {
         let socket = arguments.socket.unwrap_or_else(|| state.join("agent.sock"));
         let result = runtime.block_on(bridge::bridge(&socket));
@@ -112,10 +119,15 @@ fn run(verb: &str, arguments: Arguments) -> std::io::Result<()> {
     result
 }
 
-/// The agent starts itself as the supervisor of an operation, with a socket as descriptor N.
-fn supervise(descriptor: Option<OsString>) -> std::io::Result<()> {
-    let number = descriptor.and_then(|text| text.to_str()?.parse().ok());
-    let number = number.ok_or_else(|| std::io::Error::other("no descriptor was given"))?;
-    let control: OwnedFd = own::inherited(number)?;
-    operation::supervisor::supervise(control)
+/// The agent starts itself as the supervisor of an operation, with a socket as descriptor N, the
+/// operation's directory, and how many milliseconds to live without an agent.
+fn supervise(mut arguments: impl Iterator<Item = OsString>) -> std::io::Result<()> {
+    let missing = || std::io::Error::other("it needs a descriptor, a directory and a lease");
+    let mut number = || arguments.next()?.to_str()?.parse().ok();
+    let descriptor: i32 = number().ok_or_else(missing)?;
+    let directory = PathBuf::from(arguments.next().ok_or_else(missing)?);
+    let lease_ms = arguments.next().and_then(|text| text.to_str()?.parse().ok());
+    let lease = Duration::from_millis(lease_ms.ok_or_else(missing)?);
+    let control: OwnedFd = own::inherited(descriptor)?;
+    operation::supervisor::supervise(control, &directory, lease)
 }

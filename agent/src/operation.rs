@@ -1,57 +1,49 @@
-//! The agent's side of operations: starting each under a supervisor of its own, carrying its
-//! streams, and knowing how it ended.
+//! The agent's side of operations: starting each under a supervisor of its own, finding those that
+//! an agent before this one has left, and stopping all.
 //!
-//! Nothing is buffered without a bound: output waits in the pipe until the session takes it, which
-//! makes the command wait, as a pipe to a slow reader does.
+//! It holds next to nothing: what an operation is, has said and was told is its supervisor's to
+//! know, and each call is a connection to it. What passes through is never kept here.
 
 pub mod frame;
 pub mod memory;
+pub mod place;
 pub mod processes;
 pub mod program;
+pub mod spool;
 pub mod supervisor;
 
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use futures_util::future::join_all;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
-use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
-use tokio::time::Instant;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{OnceCell, watch};
 
-use crate::bridge::widen;
-use crate::operation::frame::Frame;
-use crate::operation::processes::Swept;
-use crate::proto::{Exit, OutputFrame, StartFailure, StartReply, StartRequest, Stream};
+use crate::operation::frame::{Frame, Frames};
+use crate::operation::place::{Place, Specification, is_gone, specification};
+use crate::operation::processes::{Swept, kill_all};
+use crate::proto::{
+    AttachRequest, CancelReply, CancelRequest, Exit, OperationInfo, SignalRequest, StartFailure,
+    StartReply, StartRequest,
+};
 
-/// Most bytes of output in one frame.
-const OUTPUT_BYTES_MAX: usize = 256 << 10;
-/// Frames that wait for the session; with the pipe before them this is all that is ever held.
-const FRAMES_WAITING_MAX: usize = 4;
-/// How long the streams may be quiet after the command's end before we stop listening: something
-/// it left in the background may hold them open for ever …
-const DRAIN_QUIET: Duration = Duration::from_millis(250);
-/// … or write to them for ever: past this, only what was in the pipes at the end is still owed.
-const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// A reply of the supervisor that takes longer than this beyond its own grace is not coming.
-const CANCEL_SLACK: Duration = Duration::from_secs(10);
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+/// A supervisor that was told to end and has nothing left is killed after this.
+const END_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A client-chosen name of an operation.
 pub type OperationId = [u8; 16];
 
-/// All operations of this agent.
-#[derive(Debug, Default)]
-pub struct Operations {
-    known: Mutex<HashMap<OperationId, Arc<Operation>>>,
-}
-
-/// Why an operation could not be started or found.
+/// Why an operation could not be started, found or dropped.
 #[derive(Debug, thiserror::Error)]
 pub enum OperationError {
     /// The same id with another specification.
@@ -60,56 +52,195 @@ pub enum OperationError {
     /// No operation of that id.
     #[error("no such operation")]
     Unknown,
+    /// It cannot be dropped yet.
+    #[error("the operation has not ended")]
+    Running,
     /// The supervisor could not be started or went away.
     #[error("the operation's supervisor failed")]
     Supervisor(#[from] io::Error),
 }
 
+/// All operations of this agent.
+#[derive(Debug)]
+pub struct Operations {
+    /// Each operation has a directory here.
+    directory: PathBuf,
+    /// This binary, which is the supervisor too.
+    program: PathBuf,
+    /// How long a supervisor lives without an agent.
+    lease: Duration,
+    known: Mutex<HashMap<OperationId, Slot>>,
+}
+
+/// Empty while it is being started.
+type Slot = Arc<OnceCell<Arc<Operation>>>;
+
 /// One operation.
 #[derive(Debug)]
 pub struct Operation {
-    request: StartRequest,
+    id: OperationId,
+    place: Place,
+    specification: Specification,
+    argv: Vec<Vec<u8>>,
     started: StartReply,
-    control: AsyncMutex<OwnedWriteHalf>,
-    input: AsyncMutex<Option<pipe::Sender>>,
-    /// Frames on their way to the session; whoever reads the output holds it.
-    output: Arc<AsyncMutex<mpsc::Receiver<OutputFrame>>>,
-    state: watch::Receiver<State>,
+    supervisor: Option<Pid>,
+    state: watch::Sender<State>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct State {
     exit: Option<Exit>,
-    /// Cancels that are through, and what the last one did.
-    cancels: u64,
-    swept: Swept,
+    /// It was dropped, and is there only until nothing of it lives.
+    forgotten: bool,
+    /// The supervisor is gone.
+    gone: bool,
+}
+
+/// Why there is no operation to be had.
+enum NotStarted {
+    Refused(StartReply),
+    Failed(OperationError),
+}
+
+impl NotStarted {
+    fn refused(what: &str, error: &io::Error) -> Self {
+        Self::Refused(program::refusal(StartFailure::StartFailed, format!("{what}: {error}")))
+    }
+}
+
+impl From<io::Error> for NotStarted {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error.into())
+    }
 }
 
 impl Operations {
-    /// Starts an operation, or says again how it started if it is known.
+    /// The operations below the agent's state directory, run by `program`. None is known yet: see
+    /// [`Operations::adopt`].
+    pub fn new(state: &Path, program: &Path, lease: Duration) -> Self {
+        let (directory, program) = (state.join("operations"), program.to_owned());
+        Self { directory, program, lease, known: Mutex::default() }
+    }
+
+    /// Finds what an agent before this one has left, and removes what is left of dead supervisors.
+    pub async fn adopt(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.directory) else { return };
+        let found = entries.flatten().filter_map(|entry| {
+            let id = id_of(entry.file_name().to_str()?)?;
+            Some((id, Place::at(&entry.path())))
+        });
+        let adopted = join_all(found.map(|(id, place)| async move {
+            match tokio::time::timeout(ANSWER_PATIENCE, Operation::adopt(id, &place)).await {
+                Ok(Ok(operation)) => Some(operation),
+                Ok(Err(_)) => {
+                    // It stays if it cannot be removed; nothing looks for it.
+                    let _ = place.remove();
+                    None
+                }
+                // Somebody has stopped it; when it goes on, it ends for want of an agent.
+                Err(_) => None,
+            }
+        }));
+        for operation in adopted.await.into_iter().flatten() {
+            let id = operation.id;
+            self.lock().insert(id, Arc::new(OnceCell::new_with(Some(Arc::new(operation)))));
+        }
+    }
+
+    /// Starts an operation, or says again how it started if it is known. It goes on if the caller
+    /// does not wait for the answer.
     ///
     /// A reply that refuses (`failure`) is no error of this function.
     ///
     /// # Errors
-    /// [`OperationError::Conflict`], or a supervisor that cannot be started.
+    /// [`OperationError::Conflict`], or a supervisor that does not answer.
     pub async fn start(
+        self: &Arc<Self>,
+        id: OperationId,
+        request: StartRequest,
+    ) -> Result<StartReply, OperationError> {
+        let all = Arc::clone(self);
+        let start = tokio::spawn(async move { all.start_once(id, request).await });
+        start.await.map_err(io::Error::other)?
+    }
+
+    async fn start_once(
         &self,
         id: OperationId,
         request: StartRequest,
     ) -> Result<StartReply, OperationError> {
-        if let Some(known) = self.lookup(id) {
-            if known.request == request {
-                return Ok(known.started.clone());
+        let specification = specification(&request);
+        let slot = Arc::clone(self.lock().entry(id).or_default());
+        let made = slot.get_or_try_init(|| async {
+            let path = self.directory.join(name_of(id));
+            let place = Place::create(&path).map_err(|error| {
+                NotStarted::refused(&format!("cannot make `{}`", path.display()), &error)
+            })?;
+            let made = self.make(id, place.clone(), specification, request).await;
+            if made.is_err() {
+                let _ = place.remove();
             }
-            return Err(OperationError::Conflict);
-        }
-        let operation = match Operation::start(request).await? {
-            Ok(operation) => Arc::new(operation),
-            Err(refused) => return Ok(refused),
+            made.map(Arc::new)
+        });
+        let error = match made.await {
+            Ok(operation) if operation.specification != specification => {
+                return Err(OperationError::Conflict);
+            }
+            Ok(operation) => return Ok(operation.started.clone()),
+            Err(error) => error,
         };
-        let started = operation.started.clone();
-        self.lock().insert(id, operation);
-        Ok(started)
+        let mut known = self.lock();
+        // Unless somebody else tries in this moment.
+        if Arc::strong_count(&slot) == 2 {
+            known.remove(&id);
+        }
+        match error {
+            NotStarted::Refused(reply) => Ok(reply),
+            NotStarted::Failed(error) => Err(error),
+        }
+    }
+
+    async fn make(
+        &self,
+        id: OperationId,
+        place: Place,
+        specification: Specification,
+        request: StartRequest,
+    ) -> Result<Operation, NotStarted> {
+        let (control, far) = std::os::unix::net::UnixStream::pair()?;
+        control.set_nonblocking(true)?;
+        let supervisor = self.spawn_supervisor(far.into(), place.path()).map_err(|error| {
+            NotStarted::refused("cannot start the command's supervisor", &error)
+        })?;
+        let argv = request.argv.clone();
+        let (from, mut to) = UnixStream::from_std(control)?.into_split();
+        Frame::Start(request).write(&mut to).await?;
+        let (started, state) = watch(Frames::new(from), to).await?;
+        if started.failure() != StartFailure::StartOk {
+            return Err(NotStarted::Refused(started));
+        }
+        Ok(Operation { id, place, specification, argv, started, supervisor, state })
+    }
+
+    /// Starts this binary again as a supervisor.
+    fn spawn_supervisor(&self, control: OwnedFd, directory: &Path) -> io::Result<Option<Pid>> {
+        // Every other descriptor closes on exec. The agent has one thread that starts processes, so
+        // this one cannot leak into another child before it is closed here.
+        rustix::io::fcntl_setfd(&control, rustix::io::FdFlags::empty())?;
+        // Reaped with all other children: see `serve`.
+        let child = Command::new(&self.program)
+            .arg0("skync-agent")
+            .arg("supervise")
+            .arg(control.as_raw_fd().to_string())
+            .arg(directory)
+            .arg(self.lease.as_millis().to_string())
+            // What is sent to the agent's group is not for it: it outlives the agent.
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok(i32::try_from(child.id()).ok().and_then(Pid::from_raw))
     }
 
     /// The operation of that id.
@@ -117,269 +248,252 @@ impl Operations {
     /// # Errors
     /// [`OperationError::Unknown`].
     pub fn find(&self, id: OperationId) -> Result<Arc<Operation>, OperationError> {
-        self.lookup(id).ok_or(OperationError::Unknown)
+        let found = self.lock().get(&id).and_then(|slot| slot.get().cloned());
+        found.filter(|operation| !operation.is_forgotten()).ok_or(OperationError::Unknown)
     }
 
-    /// Stops all operations, each with everything that descends from it.
+    /// What there is: all operations, or that one if it is there.
+    pub async fn list(&self, only: Option<OperationId>) -> Vec<OperationInfo> {
+        let mut all = self.all();
+        all.retain(|found| !found.is_forgotten() && only.is_none_or(|id| found.id == id));
+        join_all(all.iter().map(|operation| operation.info())).await
+    }
+
+    /// Drops an ended operation; one that is not there is no error.
+    ///
+    /// # Errors
+    /// [`OperationError::Running`], or a supervisor that does not answer.
+    pub async fn forget(&self, id: OperationId) -> Result<(), OperationError> {
+        let Ok(operation) = self.find(id) else { return Ok(()) };
+        operation.forget().await?;
+        // Those of which something lives stay: they are to be stopped when the agent ends.
+        self.lock().retain(|_, slot| !slot.get().is_some_and(|known| known.is_over()));
+        Ok(())
+    }
+
+    /// Stops all operations, each with everything that descends from it, and drops them.
     pub async fn stop_all(&self, grace: Duration) -> Swept {
-        let all: Vec<_> = self.lock().drain().map(|(_, operation)| operation).collect();
-        let stops = all.iter().map(|operation| operation.cancel(15, grace));
+        let all = self.all();
+        let stops = join_all(all.iter().map(|operation| operation.stop(grace))).await;
+        self.lock().clear();
         let mut total = Swept::default();
-        for swept in futures_util::future::join_all(stops).await.into_iter().flatten() {
+        for swept in stops {
             total.stopped += swept.stopped;
             total.survivors += swept.survivors;
         }
         total
     }
 
-    fn lookup(&self, id: OperationId) -> Option<Arc<Operation>> {
-        self.lock().get(&id).cloned()
+    fn all(&self) -> Vec<Arc<Operation>> {
+        self.lock().values().filter_map(|slot| slot.get().cloned()).collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<OperationId, Arc<Operation>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<OperationId, Slot>> {
         // The map is whole after any panic: each change is one call.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Operation {
-    async fn start(request: StartRequest) -> Result<Result<Self, StartReply>, io::Error> {
-        let (stdin_read, stdin_write) = wide_pipe()?;
-        let (stdout_read, stdout_write) = wide_pipe()?;
-        let (stderr_read, stderr_write) = wide_pipe()?;
-        let (control, far) = std::os::unix::net::UnixStream::pair()?;
-        spawn_supervisor(far.into(), stdin_read, stdout_write, stderr_write)?;
-        control.set_nonblocking(true)?;
-        let (mut from, mut to) = UnixStream::from_std(control)?.into_split();
-        to.write_all(&Frame::Start(request.clone()).encode()).await?;
-        let started = match Frame::read_async(&mut from).await? {
-            Some(Frame::Started(reply)) => reply,
-            _ => return Err(io::Error::other("the supervisor ended before it began")),
+    async fn adopt(id: OperationId, place: &Place) -> io::Result<Self> {
+        let control = place.connect().await?;
+        let supervisor = rustix::net::sockopt::socket_peercred(&control)?.pid;
+        let (from, mut to) = control.into_split();
+        Frame::Watch.write(&mut to).await?;
+        let mut frames = Frames::new(from);
+        let Some(Frame::Specified(specification)) = frames.next().await? else {
+            return Err(io::Error::other("the supervisor does not say what it runs"));
         };
-        if started.failure() != StartFailure::StartOk {
-            return Ok(Err(started));
-        }
-        let (tell, state) = watch::channel(State::default());
-        tokio::spawn(follow(from, tell));
-        let (send, receive) = mpsc::channel(FRAMES_WAITING_MAX);
-        let stdout = pipe::Receiver::from_owned_fd(stdout_read)?;
-        let stderr = pipe::Receiver::from_owned_fd(stderr_read)?;
-        tokio::spawn(pump(stdout, stderr, send, state.clone()));
-        Ok(Ok(Self {
-            request,
-            started,
-            control: AsyncMutex::new(to),
-            input: AsyncMutex::new(Some(pipe::Sender::from_owned_fd(stdin_write)?)),
-            output: Arc::new(AsyncMutex::new(receive)),
-            state,
-        }))
+        let (started, state) = watch(frames, to).await?;
+        let (place, supervisor) = (place.clone(), Some(supervisor));
+        let mut adopted =
+            Self { id, place, specification, argv: Vec::new(), started, supervisor, state };
+        adopted.argv = adopted.info().await.argv;
+        Ok(adopted)
     }
 
-    /// The frames of its output; the last one has the exit. One reader at a time; what one reader
-    /// did not take, the next one gets.
-    pub fn output(&self) -> Arc<AsyncMutex<mpsc::Receiver<OutputFrame>>> {
-        Arc::clone(&self.output)
+    fn is_forgotten(&self) -> bool {
+        self.state.borrow().forgotten
     }
 
-    /// Feeds standard input; returns false once the command does not read any more.
-    ///
-    /// # Errors
-    /// If the pipe fails in another way.
-    pub async fn feed(&self, data: &Bytes) -> io::Result<bool> {
-        let mut input = self.input.lock().await;
-        let Some(pipe) = input.as_mut() else { return Ok(false) };
-        match pipe.write_all(data).await {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                *input = None;
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
+    /// It was dropped, and nothing of it is left.
+    fn is_over(&self) -> bool {
+        let state = self.state.borrow();
+        state.forgotten && state.gone
     }
 
-    /// Lets the command read end-of-file.
-    pub async fn close_input(&self) {
-        *self.input.lock().await = None;
-    }
-
-    /// Sends a signal to the command's process group.
+    /// Joins it as a client: what comes from it, and where to send what goes to it. Both are to be
+    /// held as long as the client is there.
     ///
     /// # Errors
     /// If the supervisor is gone.
-    pub async fn signal(&self, signal: u32) -> io::Result<()> {
-        self.control.lock().await.write_all(&Frame::Signal(signal).encode()).await
+    pub async fn attach(
+        &self,
+        first: AttachRequest,
+    ) -> io::Result<(Frames<OwnedReadHalf>, OwnedWriteHalf)> {
+        let (from, mut to) = self.place.connect().await?.into_split();
+        Frame::Attach(first).write(&mut to).await?;
+        Ok((Frames::new(from), to))
+    }
+
+    /// Waits for its end.
+    pub async fn wait(&self) -> Exit {
+        let mut state = self.state.subscribe();
+        let ended = state.wait_for(|state| state.exit.is_some() || state.gone).await;
+        let known = ended.ok().and_then(|state| state.exit);
+        known.unwrap_or_else(unknown_exit)
+    }
+
+    /// Sends a signal to the process group; nothing is left to signal if its supervisor is gone.
+    ///
+    /// # Errors
+    /// If the supervisor does not answer.
+    pub async fn signal(&self, request: SignalRequest) -> io::Result<()> {
+        self.ask(Frame::Signal(request), ANSWER_PATIENCE).await.map(drop)
     }
 
     /// Stops the command and everything that descends from it.
     ///
     /// # Errors
     /// If the supervisor does not answer; then what survived is unknown.
-    pub async fn cancel(&self, signal: u32, grace: Duration) -> io::Result<Swept> {
-        let mut state = self.state.clone();
-        let before = state.borrow_and_update().cancels;
-        let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
-        let frame = Frame::Cancel { signal, grace_ms }.encode();
-        if self.control.lock().await.write_all(&frame).await.is_err() {
+    pub async fn cancel(&self, request: CancelRequest) -> io::Result<CancelReply> {
+        let grace = Duration::from_millis(request.grace_ms.into());
+        match self.ask(Frame::Cancel(request), grace * 2 + ANSWER_PATIENCE).await? {
+            Some(Frame::Cancelled(reply)) => Ok(reply),
             // The supervisor ends by itself only when nothing is left.
-            return Ok(Swept::default());
-        }
-        let answer = state.wait_for(|state| state.cancels > before);
-        match tokio::time::timeout(grace * 2 + CANCEL_SLACK, answer).await {
-            Ok(Ok(state)) => Ok(state.swept),
-            Ok(Err(_gone)) => Ok(Swept::default()),
-            Err(_late) => Err(io::Error::other("the supervisor did not answer")),
+            _ => Ok(CancelReply::default()),
         }
     }
-}
 
-fn wide_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    widen(&write);
-    Ok((read, write))
-}
-
-/// Starts this binary again as a supervisor, with the command's own streams as its streams.
-fn spawn_supervisor(
-    control: OwnedFd,
-    stdin: OwnedFd,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
-) -> io::Result<()> {
-    // Every other descriptor closes on exec. The agent has one thread that starts processes, so
-    // this one cannot leak into another child before it is closed here.
-    rustix::io::fcntl_setfd(&control, rustix::io::FdFlags::empty())?;
-    // Reaped with all other children: see `serve`.
-    let _child = Command::new("/proc/self/exe")
-        .arg0("skync-agent")
-        .arg("supervise")
-        .arg(control.as_raw_fd().to_string())
-        .stdin(Stdio::from(stdin))
-        .stdout(Stdio::from(stdout))
-        .stderr(Stdio::from(stderr))
-        .spawn()?;
-    Ok(())
-}
-
-/// Follows the supervisor's frames until it goes away.
-async fn follow(mut from: OwnedReadHalf, tell: watch::Sender<State>) {
-    while let Ok(Some(frame)) = Frame::read_async(&mut from).await {
-        tell.send_modify(|state| match frame {
-            Frame::Exited(exit) => state.exit = Some(exit),
-            Frame::Cancelled { stopped, survivors } => {
-                state.cancels += 1;
-                state.swept = Swept { stopped, survivors };
-            }
-            Frame::Start(_) | Frame::Started(_) | Frame::Signal(_) | Frame::Cancel { .. } => {}
-        });
+    /// From now on nobody waits for its output.
+    ///
+    /// # Errors
+    /// If the supervisor does not answer.
+    pub async fn detach(&self) -> io::Result<()> {
+        self.ask(Frame::Detach, ANSWER_PATIENCE).await.map(drop)
     }
-    tell.send_modify(|state| {
-        // Somebody killed the supervisor, and with it what it knew.
-        state.exit.get_or_insert_with(|| Exit { signal: 9, ..Exit::default() });
-    });
-}
 
-/// Carries both streams to the session and, when they are through, the exit.
-async fn pump(
-    stdout: pipe::Receiver,
-    stderr: pipe::Receiver,
-    send: mpsc::Sender<OutputFrame>,
-    mut state: watch::Receiver<State>,
-) {
-    let mut streams = [Source::new(Stream::Stdout, stdout), Source::new(Stream::Stderr, stderr)];
-    // When the command was seen to have ended, and where each stream was then.
-    let mut ended: Option<(Instant, [u64; 2])> = None;
-    loop {
-        let [out, err] = &mut streams;
-        if out.is_done() && err.is_done() {
-            break;
+    /// What it is and uses.
+    pub async fn info(&self) -> OperationInfo {
+        match self.ask(Frame::Status, ANSWER_PATIENCE).await {
+            Ok(Some(Frame::Info(info))) => info,
+            _ => OperationInfo {
+                id: self.id.to_vec(),
+                argv: self.argv.clone(),
+                pid: self.started.pid,
+                exit: self.state.borrow().exit.or_else(|| Some(unknown_exit())),
+                ..OperationInfo::default()
+            },
         }
-        let exited = state.borrow().exit.is_some();
-        if exited && ended.is_none() {
-            ended = Some((Instant::now(), [out.written(), err.written()]));
+    }
+
+    async fn forget(&self) -> Result<(), OperationError> {
+        if let Some(Frame::Refused) = self.ask(Frame::Forget, ANSWER_PATIENCE).await? {
+            return Err(OperationError::Running);
         }
-        // Only once all that the command wrote has been taken may the streams be given up.
-        let give_up = ended
-            .filter(|(_, [o, e])| out.has_reached(*o) && err.has_reached(*e))
-            .map(|(at, _)| (at + DRAIN_MAX).min(Instant::now() + DRAIN_QUIET));
-        let frame = tokio::select! {
-            frame = out.next(), if !out.is_done() => frame,
-            frame = err.next(), if !err.is_done() => frame,
-            () = until(give_up), if exited => break,
-            _ = state.changed(), if !exited => continue,
+        self.state.send_modify(|state| state.forgotten = true);
+        if self.state.borrow().gone {
+            // It did not come to that itself.
+            let _ = self.place.remove();
+        }
+        Ok(())
+    }
+
+    /// Stops it, drops it, and sees to it that the supervisor ends.
+    async fn stop(&self, grace: Duration) -> Swept {
+        let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+        let request = CancelRequest { id: self.id.to_vec(), signal: 15, grace_ms };
+        if let Some(supervisor) = self.supervisor.filter(|_| !self.state.borrow().gone) {
+            // Somebody may have stopped it.
+            let _ = kill_process(supervisor, Signal::CONT);
+        }
+        // Nobody will read what is left, so it must not wait to be read.
+        let _ = self.detach().await;
+        let stopped = self.cancel(request).await.unwrap_or_default();
+        let mut swept = Swept { stopped: stopped.stopped, survivors: stopped.survivors };
+        let ended = async {
+            // What the streams still hold is read before the exit is known.
+            self.wait().await;
+            let _ = self.forget().await;
+            let mut state = self.state.subscribe();
+            let _ = state.wait_for(|state| state.gone).await;
         };
-        if let Some(frame) = frame
-            && send.send(frame).await.is_err()
+        if tokio::time::timeout(END_PATIENCE, ended).await.is_err()
+            && !self.state.borrow().gone
+            && let Some(supervisor) = self.supervisor
         {
-            return;
+            let rest = kill_all(supervisor, &[].into());
+            let _ = kill_process(supervisor, Signal::KILL);
+            swept.stopped += rest.stopped;
+            swept.survivors = rest.survivors;
+        }
+        let _ = self.place.remove();
+        swept
+    }
+
+    /// Asks the supervisor; nothing if it is gone.
+    async fn ask(&self, asked: Frame, patience: Duration) -> io::Result<Option<Frame>> {
+        if self.state.borrow().gone {
+            return Ok(None);
+        }
+        let answer = async {
+            let (from, mut to) = self.place.connect().await?.into_split();
+            asked.write(&mut to).await?;
+            Frames::new(from).next().await
+        };
+        let late = |_| io::Error::other("the operation's supervisor does not answer");
+        match tokio::time::timeout(patience, answer).await.map_err(late)? {
+            Err(error) if is_gone(&error) => Ok(None),
+            answered => answered,
         }
     }
-    let exit = match state.wait_for(|state| state.exit.is_some()).await {
-        Ok(state) => state.exit,
-        Err(_) => Some(Exit { signal: 9, ..Exit::default() }),
+}
+
+/// How an operation ended that took what is known with it.
+pub fn unknown_exit() -> Exit {
+    Exit { unknown: true, ..Exit::default() }
+}
+
+/// Begins to watch, and follows what the supervisor says until it goes away.
+async fn watch(
+    mut frames: Frames<OwnedReadHalf>,
+    held: OwnedWriteHalf,
+) -> io::Result<(StartReply, watch::Sender<State>)> {
+    let Some(Frame::Started(started)) = frames.next().await? else {
+        return Err(io::Error::other("the supervisor ended before it began"));
     };
-    // Nobody listens any more: the operation is being forgotten.
-    let _ = send.send(OutputFrame { exit, ..OutputFrame::default() }).await;
-    // What the command left in the background may go on writing; it must not die of it.
-    let [out, err] = &mut streams;
-    while !(out.is_done() && err.is_done()) {
-        tokio::select! {
-            _ = out.next(), if !out.is_done() => {}
-            _ = err.next(), if !err.is_done() => {}
+    let state = watch::Sender::new(State::default());
+    tokio::spawn(follow(frames, held, state.clone()));
+    Ok((started, state))
+}
+
+async fn follow(
+    mut frames: Frames<OwnedReadHalf>,
+    held: OwnedWriteHalf,
+    state: watch::Sender<State>,
+) {
+    while let Ok(Some(frame)) = frames.next().await {
+        match frame {
+            Frame::Exited(exit) => state.send_modify(|state| state.exit = Some(exit)),
+            Frame::Forgotten => state.send_modify(|state| state.forgotten = true),
+            _ => {}
         }
     }
+    drop(held);
+    state.send_modify(|state| state.gone = true);
 }
 
-/// Returns at that time; never, if there is none.
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
+fn name_of(id: OperationId) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// One of the command's streams.
-struct Source {
-    stream: Stream,
-    pipe: Option<pipe::Receiver>,
-    offset: u64,
-    buffer: BytesMut,
-}
-
-impl Source {
-    fn new(stream: Stream, pipe: pipe::Receiver) -> Self {
-        Self { stream, pipe: Some(pipe), offset: 0, buffer: BytesMut::new() }
+fn id_of(name: &str) -> Option<OperationId> {
+    let mut id = [0; 16];
+    if name.len() != 2 * id.len() || !name.is_ascii() {
+        return None;
     }
-
-    /// How far the stream has been written: what was taken, and what is in the pipe.
-    fn written(&self) -> u64 {
-        let waiting = self.pipe.as_ref().and_then(|pipe| rustix::io::ioctl_fionread(pipe).ok());
-        self.offset + waiting.unwrap_or(0)
+    for (index, byte) in id.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&name[2 * index..2 * index + 2], 16).ok()?;
     }
-
-    fn has_reached(&self, offset: u64) -> bool {
-        self.is_done() || self.offset >= offset
-    }
-
-    fn is_done(&self) -> bool {
-        self.pipe.is_none()
-    }
-
-    /// The next piece; nothing at the stream's end. Safe to cancel: it holds no bytes across a
-    /// wait.
-    async fn next(&mut self) -> Option<OutputFrame> {
-        self.buffer.reserve(OUTPUT_BYTES_MAX);
-        let read = match self.pipe.as_mut() {
-            Some(pipe) => pipe.read_buf(&mut self.buffer).await,
-            None => Ok(0),
-        };
-        // A pipe that fails has ended as far as we are concerned.
-        let (Ok(1..), data) = (read, self.buffer.split().freeze()) else {
-            self.pipe = None;
-            return None;
-        };
-        let offset = self.offset;
-        self.offset += data.len() as u64;
-        Some(OutputFrame { stream: self.stream.into(), offset, data, exit: None })
-    }
+    Some(id)
 }

@@ -53,6 +53,28 @@ pub fn remove_place(place: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes a file of the kernel's.
+///
+/// # Errors
+/// What the system says.
+pub fn write_kernel_file(path: &str, bytes: &[u8]) -> io::Result<()> {
+    std::fs::write(path, bytes)
+}
+
+/// Has a program lead a session of its own on the terminal that is its standard output.
+#[expect(unsafe_code, reason = "there is no safe way to run something between fork and exec")]
+pub fn lead_terminal(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    let lead = || {
+        rustix::process::setsid()?;
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdout())?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec only what is async-signal-safe may be done: these are two
+    // system calls, and neither they nor the conversion of their error allocates or locks.
+    unsafe { command.pre_exec(lead) };
+}
+
 /// Takes a descriptor that the parent left open for this process.
 ///
 /// # Errors

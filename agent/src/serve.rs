@@ -70,15 +70,19 @@ pub struct Options {
 /// If the state directory, the secret or the socket cannot be used.
 pub async fn serve(options: Options) -> io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    // The one that is there for ever, see `main`.
+    tokio::task::spawn_blocking(|| ());
     let secret = take_secret(&options.state)?;
     let state = options.state.clone();
     write_pid(&state)?;
     let ending = Arc::new(Notify::new());
+    let operations = Operations::new(&state, Path::new("/proc/self/exe"), options.lease);
+    operations.adopt().await;
     let links = Arc::new(Links {
         secret,
         info: info(&state)?,
         lease: Lease::new(options.lease),
-        operations: Arc::new(Operations::default()),
+        operations: Arc::new(operations),
         staging: state.join("staging"),
         follower: Arc::default(),
         current: Mutex::new((0, None)),
@@ -99,7 +103,7 @@ pub async fn serve(options: Options) -> io::Result<()> {
         _ = int.recv() => {}
     }
     links.operations.stop_all(LAST_GRACE).await;
-    kill_all(rustix::process::getpid(), &[].into(), [].into());
+    kill_all(rustix::process::getpid(), &[].into());
     let _ = own::remove_file(&socket);
     if let Some(place) = options.cleanup {
         own::remove_place(&place)?;

@@ -4,16 +4,14 @@
 //! and changed on blocking threads, and every channel between is bounded, so that a slow reader
 //! slows the work instead of filling memory.
 
+mod attach;
 mod content;
 
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::Stream;
-use tokio::sync::{OwnedMutexGuard, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -22,8 +20,8 @@ use crate::endpoint::{Endpoint, EndpointError};
 use crate::follow::Follower;
 use crate::operation::{Operation, OperationError, OperationId};
 use crate::path::SyncPath;
+use crate::proto;
 use crate::proto::agent_server::Agent;
-use crate::proto::{self, OutputFrame};
 use crate::rules::Rules;
 use crate::serve::Links;
 use crate::wire::{self, StateWriter, WireError};
@@ -68,8 +66,14 @@ fn operation_status(error: OperationError) -> Status {
     match error {
         OperationError::Conflict => Status::already_exists(error.to_string()),
         OperationError::Unknown => Status::not_found(error.to_string()),
+        OperationError::Running => Status::failed_precondition(error.to_string()),
         OperationError::Supervisor(_) => Status::unavailable(error_chain(&error)),
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn late_status(error: std::io::Error) -> Status {
+    Status::deadline_exceeded(error.to_string())
 }
 
 fn error_chain(error: &dyn std::error::Error) -> String {
@@ -179,42 +183,22 @@ impl Agent for Service {
         Ok(Response::new(reply))
     }
 
-    type OutputStream = Output;
+    type AttachStream = attach::Replies;
 
-    async fn output(
+    async fn attach(
         &self,
-        request: Request<proto::OutputRequest>,
-    ) -> Result<Response<Output>, Status> {
-        let operation = self.operation(&request.into_inner().id)?;
-        let frames = operation.output().lock_owned().await;
-        Ok(Response::new(Output(frames)))
+        request: Request<Streaming<proto::AttachRequest>>,
+    ) -> Result<Response<attach::Replies>, Status> {
+        let replies = attach::attach(&self.links.operations, request.into_inner()).await?;
+        Ok(Response::new(replies))
     }
 
-    async fn input(
+    async fn wait(
         &self,
-        request: Request<Streaming<proto::InputFrame>>,
-    ) -> Result<Response<proto::InputReply>, Status> {
-        let mut frames = request.into_inner();
-        let mut received = 0;
-        let mut operation = None;
-        while let Some(frame) = frames.message().await? {
-            let operation = match &mut operation {
-                Some(operation) => operation,
-                none => none.insert(self.operation(&frame.id)?),
-            };
-            if !frame.data.is_empty() {
-                let read = operation.feed(&frame.data).await;
-                if !read.map_err(|error| Status::unavailable(error.to_string()))? {
-                    break;
-                }
-                received += frame.data.len() as u64;
-            }
-            if frame.eof {
-                operation.close_input().await;
-                break;
-            }
-        }
-        Ok(Response::new(proto::InputReply { received }))
+        request: Request<proto::WaitRequest>,
+    ) -> Result<Response<proto::Exit>, Status> {
+        let operation = self.operation(&request.into_inner().id)?;
+        Ok(Response::new(operation.wait().await))
     }
 
     async fn signal(
@@ -222,8 +206,7 @@ impl Agent for Service {
         request: Request<proto::SignalRequest>,
     ) -> Result<Response<proto::SignalReply>, Status> {
         let request = request.into_inner();
-        // An operation whose supervisor is gone has nothing left to signal.
-        let _ = self.operation(&request.id)?.signal(request.signal).await;
+        self.operation(&request.id)?.signal(request).await.map_err(late_status)?;
         Ok(Response::new(proto::SignalReply {}))
     }
 
@@ -232,12 +215,42 @@ impl Agent for Service {
         request: Request<proto::CancelRequest>,
     ) -> Result<Response<proto::CancelReply>, Status> {
         let request = request.into_inner();
-        let grace = Duration::from_millis(request.grace_ms.into());
-        let operation = self.operation(&request.id)?;
-        let swept = operation.cancel(request.signal, grace).await;
-        let swept = swept.map_err(|error| Status::deadline_exceeded(error.to_string()))?;
-        let (stopped, survivors) = (swept.stopped, swept.survivors);
-        Ok(Response::new(proto::CancelReply { stopped, survivors }))
+        let reply = self.operation(&request.id)?.cancel(request).await.map_err(late_status)?;
+        Ok(Response::new(reply))
+    }
+
+    async fn detach(
+        &self,
+        request: Request<proto::DetachRequest>,
+    ) -> Result<Response<proto::DetachReply>, Status> {
+        self.operation(&request.into_inner().id)?.detach().await.map_err(late_status)?;
+        Ok(Response::new(proto::DetachReply {}))
+    }
+
+    async fn operations(
+        &self,
+        request: Request<proto::OperationsRequest>,
+    ) -> Result<Response<proto::OperationsReply>, Status> {
+        let id = request.into_inner().id;
+        let only = if id.is_empty() { None } else { Some(operation_id(&id)?) };
+        let operations = self.links.operations.list(only).await;
+        Ok(Response::new(proto::OperationsReply { operations }))
+    }
+
+    async fn forget(
+        &self,
+        request: Request<proto::ForgetRequest>,
+    ) -> Result<Response<proto::ForgetReply>, Status> {
+        let id = operation_id(&request.into_inner().id)?;
+        self.links.operations.forget(id).await.map_err(operation_status)?;
+        Ok(Response::new(proto::ForgetReply {}))
+    }
+
+    async fn ping(
+        &self,
+        _request: Request<proto::PingRequest>,
+    ) -> Result<Response<proto::PingReply>, Status> {
+        Ok(Response::new(proto::PingReply {}))
     }
 
     async fn shutdown(
@@ -304,17 +317,5 @@ fn tell(follower: &Follower, send: &mpsc::Sender<Result<proto::FollowReply, Stat
             return;
         }
         next = reader.take_news();
-    }
-}
-
-/// The frames of an operation's output; if the link breaks, the next call goes on with what this
-/// one did not take.
-pub(crate) struct Output(OwnedMutexGuard<mpsc::Receiver<OutputFrame>>);
-
-impl Stream for Output {
-    type Item = Result<OutputFrame, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_recv(context).map(|frame| frame.map(Ok))
     }
 }

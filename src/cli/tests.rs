@@ -8,7 +8,7 @@ use super::*;
 
 fn exec(arguments: &[&str]) -> ExecArgs {
     match Cli::try_parse_from([&["skync", "exec"], arguments].concat()).unwrap().command {
-        Command::Exec(args) => args,
+        Command::Exec(args) => *args,
         other => panic!("unexpected: {other:?}"),
     }
 }
@@ -79,10 +79,15 @@ fn the_help_of_the_program() {
 
     Commands:
       exec       Run a command in the sandbox, on this project's files
+      ps         Show the commands that run
+      logs       Show what a command has written
+      attach     Be the terminal, or the streams, of a command that runs
+      wait       Wait until a command has ended
+      cancel     Stop a command and everything that it started
       profile    Name, choose and check kinds of sandboxes
       use        Choose the profile that is used from now on; the same as `skync profile use`
       up         Mirror the project into a sandbox and keep it mirrored, both ways
-      status     Show the sessions, and what state they are in
+      status     Show the sessions, and what state they are in; or one command
       flush      Wait until everything that was done before, on either side, is on both
       pause      Let nothing move between the two sides until `skync resume`
       resume     Go on after `skync pause`, or allow what was halted
@@ -134,10 +139,11 @@ fn the_help_of_every_command() {
       skync profile add dev --driver docker --image python:3.12
       skync exec pytest -q            run the tests in the sandbox, with this project's files
       skync exec -- make -j4          everything behind `--` belongs to the command
+      skync exec -d ./train.py        in the background; `skync logs`, `attach`, `cancel`
       skync up                        keep the project mirrored, both ways, until Ctrl-C
       skync use local                 run commands in place from now on
 
-    Exit codes of every command but `exec`:
+    Exit codes of every command but `exec`, `attach` and `wait`:
       0    done
       1    it failed
       2    the command line is wrong
@@ -147,7 +153,7 @@ fn the_help_of_every_command() {
       7    the engine or provider cannot be reached
       8    no room, memory or quota
       130  interrupted by Ctrl-C
-    `skync exec --help` has those of `exec`.
+    `skync exec --help` has those of `exec`, `attach` and `wait`.
     ");
 }
 
@@ -187,14 +193,50 @@ fn the_help_of_up() {
 }
 
 #[test]
-fn the_help_of_exec() {
+fn flags_about_terminals_and_the_background_are_those_of_other_tools() {
+    let args = exec(&["-it", "vim"]);
+    assert!(args.tty && args.interactive && args.command == ["vim"]);
+    assert!(exec(&["-T", "ls"]).no_tty && exec(&["-d", "ls"]).detach);
+    assert!(Cli::try_parse_from(["skync", "exec", "-t", "-T", "ls"]).is_err());
+    let args = exec(&["--timeout", "1h30m", "--on-disconnect", "keep", "--spool", "64MiB", "ls"]);
+    assert_eq!(args.timeout.unwrap().as_secs(), 5_400);
+    assert_eq!((args.on_disconnect.unwrap().to_ms(), args.spool), (u64::MAX, Some(64 << 20)));
+    for (flag, value) in
+        [("--timeout", "soon"), ("--spool", "much"), ("--name", "-x"), ("--name", "a b")]
+    {
+        let wrong = format!("{flag}={value}");
+        assert!(Cli::try_parse_from(["skync", "exec", &wrong, "ls"]).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn the_verbs_about_operations_name_one() {
+    for verb in ["logs", "attach", "wait", "cancel"] {
+        assert!(Cli::try_parse_from(["skync", verb]).is_err(), "{verb}");
+        assert!(Cli::try_parse_from(["skync", verb, "train"]).is_ok(), "{verb}");
+    }
+    assert!(Cli::try_parse_from(["skync", "status", "train"]).is_ok());
+    assert!(Cli::try_parse_from(["skync", "status", "--watch", "train"]).is_err());
+    assert!(Cli::try_parse_from(["skync", "logs", "--tail", "2", "--since", "1m", "x"]).is_err());
+}
+
+/// What `skync exec --help` says of its own flags: first those about the command, then those about
+/// what becomes of it.
+fn help_of_exec() -> (String, String) {
     let mut command = Cli::command().term_width(90);
     command.build();
     let exec = command.find_subcommand_mut("exec").unwrap();
     let help = exec.render_long_help().to_string();
     assert!(help.contains("\n  125    skync failed before the command started"), "{help}");
     let (own, _) = help.split_once("Options of every command").unwrap();
-    insta::assert_snapshot!(own.trim_end(), @r"
+    let (first, second) = own.split_once("\n\n  -t, --tty").unwrap();
+    (first.to_owned(), format!("  -t, --tty{}", second.trim_end()))
+}
+
+#[test]
+fn the_help_of_exec() {
+    let (own, _) = help_of_exec();
+    insta::assert_snapshot!(own, @r"
     Run a command in the sandbox, on this project's files
 
     The project is synchronised into the sandbox before the command starts and back before
@@ -224,6 +266,50 @@ fn the_help_of_exec() {
           --force
               Go on although the project is `/`, the home directory, or otherwise a likely
               mistake
+    ");
+}
+
+#[test]
+fn the_help_of_exec_about_what_becomes_of_the_command() {
+    let (_, own) = help_of_exec();
+    insta::assert_snapshot!(own, @r"
+      -t, --tty
+              Give the command a terminal; else it gets one if stdin and stdout are terminals
+
+      -T, --no-tty
+              Give the command pipes, also at a terminal
+
+      -d, --detach
+              Return once it has started, and print its id; it goes on in the background
+
+          --name <NAME>
+              Call it so, for `skync logs NAME` and the like
+
+          --timeout <TIME>
+              Stop it when it has run so long, as in 90s, 10m or 1h30m; the exit code is 124
+
+          --grace <TIME>
+              Time between the steps of stopping it; else 5s
+
+          --on-disconnect <WHAT>
+              What becomes of it if this client goes without a word: keep, cancel, or how long
+              it goes on; else 10m
+
+          --no-wait
+              Do not wait until its results are here
+
+          --sync-timeout <TIME>
+              Give up if synchronising before it makes no progress for so long; else 60s
+
+          --reconnect-timeout <TIME>
+              Give up a link that is lost after so long, with exit code 123; else 10m, and at
+              a terminal never
+
+          --spool <SIZE>
+              How much of its output is kept while nobody takes it, as in 64MiB; else 256MiB
+
+          --report <FILE>
+              Write how it went into this file, as a JSON document
 
       -h, --help
               Print help (see a summary with '-h')

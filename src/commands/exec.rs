@@ -1,29 +1,49 @@
 //! `skync exec`: runs a command in the sandbox as if it ran here.
 
+mod begin;
 mod place;
-mod remote;
+pub(super) mod report;
+pub(super) mod say;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use serde_json::json;
+
+pub(super) use begin::grace_ms;
+
+use self::report::Report;
 use crate::cli::ExecArgs;
-use crate::commands::Context;
-use crate::config::DriverConfig;
-use crate::environment;
-use crate::error::CliError;
+use crate::commands::attached::{self, First, Role, Wanted};
+use crate::commands::{Context, attached::Outcome};
+use crate::config::{DriverConfig, Profile};
+use crate::error::{CliError, ExitCode};
 use crate::project::Project;
 use crate::session::Spec;
-use crate::session::proto::{Begin, Variable};
-use crate::ui::render;
+use crate::ui::{print, render};
+
+/// How long a session that is gone is looked for, unless the command line or the profile says
+/// otherwise; as the session does with its link.
+const RECONNECT: Duration = Duration::from_secs(600);
 
 /// Runs the command; the code is the command's own, or one of skync's (see `--help`).
 ///
 /// # Errors
 /// What went wrong before the command started, or while its results came home.
 pub fn run(args: &ExecArgs, context: &Context) -> Result<u8, CliError> {
+    let report = args.report.as_deref().map(Report::new).transpose()?;
+    let ran = execute(args, context, report.as_ref());
+    if let (Some(report), Err(error)) = (&report, &ran) {
+        // Where it could not be written, the error that it would have told matters more.
+        let _ = report.write(&report::failed(&args.command, error));
+    }
+    ran
+}
+
+fn execute(args: &ExecArgs, context: &Context, report: Option<&Report>) -> Result<u8, CliError> {
     let selected = context.select()?;
     let current = std::env::current_dir().map_err(|error| {
-        CliError::new(crate::error::ExitCode::Failed, "cannot find the current directory")
-            .because(&error)
+        CliError::new(ExitCode::Failed, "cannot find the current directory").because(&error)
     })?;
     if matches!(selected.profile.driver, DriverConfig::Local) {
         return place::run(args, &selected.profile, &current);
@@ -35,7 +55,7 @@ pub fn run(args: &ExecArgs, context: &Context) -> Result<u8, CliError> {
     {
         render::warning(&warning, context.style);
     }
-    let begin = begin(args, &project)?;
+    let wanted = wanted(args, context, &project, &selected.profile)?;
     let spec = Spec {
         // The keeper that is started chooses the id; one that runs has its own.
         id: String::new(),
@@ -43,36 +63,65 @@ pub fn run(args: &ExecArgs, context: &Context) -> Result<u8, CliError> {
         profile: selected.profile,
     };
     let runtime = crate::commands::runtime()?;
-    let code = runtime.block_on(remote::run(context, &spec, begin));
+    let outcome = runtime.block_on(attached::run(context, &spec, wanted));
     // A read of standard input may be under way in a thread: it must not hold us.
     runtime.shutdown_background();
-    code
+    ended(args, context, &outcome?, report)
 }
 
-fn begin(args: &ExecArgs, project: &Project) -> Result<Begin, CliError> {
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    let git = environment::git_settings(&project.root);
-    let variables = environment::collect(std::env::vars_os(), &args.env, &git)?;
-    environment::check_directories(&variables, &project.root)?;
-    let workdir = args.workdir.clone().unwrap_or_default();
-    // An absolute directory of the project is meant as the same place in the sandbox.
-    let in_project = workdir.strip_prefix(&project.root).ok();
-    let (directory, sandbox_directory) = match (workdir.is_absolute(), in_project) {
-        (true, None) => (PathBuf::new(), workdir),
-        (true, Some(inside)) => (inside.to_owned(), PathBuf::new()),
-        (false, _) => (project.inside.join(&workdir), PathBuf::new()),
-    };
-    let mut id = vec![0; 16];
-    getrandom::fill(&mut id).expect("the kernel gives random bytes");
-    Ok(Begin {
-        id,
-        argv: args.command.iter().map(|word| word.as_bytes().to_vec()).collect(),
-        directory: directory.into_os_string().into_vec(),
-        sandbox_directory: sandbox_directory.into_os_string().into_vec(),
-        environment: variables
-            .into_iter()
-            .map(|(name, value)| Variable { name: name.into_vec(), value: value.into_vec() })
-            .collect(),
-        exclude: args.exclude.clone(),
+fn wanted(
+    args: &ExecArgs,
+    context: &Context,
+    project: &Project,
+    profile: &Profile,
+) -> Result<Wanted, CliError> {
+    let begin = begin::begin(args, context, project)?;
+    let is_person = begin.attachment.is_some_and(|attachment| attachment.person);
+    let limit = args.reconnect_timeout.or(profile.reconnect_timeout).unwrap_or(RECONNECT);
+    Ok(Wanted {
+        id: begin::id_of(&begin),
+        first: First::Begin(Box::new(begin)),
+        role: Role::Owner,
+        detach: args.detach,
+        reconnect: (!is_person).then_some(limit),
     })
+}
+
+/// Says what came of it, where that is not the command's own to say.
+fn ended(
+    args: &ExecArgs,
+    context: &Context,
+    outcome: &Outcome,
+    report: Option<&Report>,
+) -> Result<u8, CliError> {
+    let (code, error) = outcome.code(args.detach);
+    let facts = report::of(outcome, &args.command, code, error.as_ref());
+    if let Some(report) = report {
+        report.write(&facts)?;
+    }
+    if args.detach && error.is_none() && outcome.left.is_none() {
+        let id = outcome.id;
+        let name = args.name.clone().unwrap_or_default();
+        print(&if context.json {
+            let document =
+                json!({ "schema_version": 1, "ok": true, "id": id.to_string(), "name": name });
+            format!("{document}\n")
+        } else {
+            format!("{}\n", id.short())
+        })?;
+        return Ok(code);
+    }
+    if context.json {
+        print(&format!("{}\n", report::event(facts)))?;
+    }
+    say::ended(outcome, context);
+    match error {
+        // It ran: the code is its own, or at least says that it did.
+        Some(error) if outcome.exit.is_some() => {
+            render::error(&error, context.json, context.style);
+            Ok(code)
+        }
+        Some(error) => Err(error),
+        None => Ok(code),
+    }
 }

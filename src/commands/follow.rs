@@ -38,7 +38,11 @@ pub(super) async fn to_the_end(
                 | Event::Output(_)
                 | Event::Exit(_)
                 | Event::Status(_)
-                | Event::Moved(_),
+                | Event::Moved(_)
+                | Event::Gap(_)
+                | Event::InputTaken(_)
+                | Event::Link(_)
+                | Event::Evicted(_),
             )
             | None => {}
         }

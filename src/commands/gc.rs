@@ -6,9 +6,12 @@ use serde_json::{Value, json};
 
 use crate::cli::GcArgs;
 use crate::commands::Context;
+use crate::commands::operations::now_ms;
 use crate::error::{CliError, ExitCode};
+use crate::operation::{Record, Store};
 use crate::session::cleanup::{self, Cleaned};
 use crate::session::journal::{Entry, Journal};
+use crate::session::{key, socket};
 use crate::ui::{print, render, visible};
 
 /// Removes what is left of sessions that are gone.
@@ -41,6 +44,9 @@ pub async fn run(args: &GcArgs, context: &Context) -> Result<ExitCode, CliError>
         render::warning(&text, context.style);
         failed.push(json!({ "session": id, "error": "unreadable" }));
     }
+    if !args.dry_run {
+        forget_operations(context)?;
+    }
     if removed.is_empty() && failed.is_empty() {
         context.tell("nothing is left over");
     }
@@ -51,6 +57,15 @@ pub async fn run(args: &GcArgs, context: &Context) -> Result<ExitCode, CliError>
         print(&format!("{document}\n"))?;
     }
     Ok(if failed.is_empty() { ExitCode::Done } else { ExitCode::Failed })
+}
+
+/// Forgets operations that ended long ago. Their sessions do so too, as long as there are any.
+fn forget_operations(context: &Context) -> Result<(), CliError> {
+    let lives = |record: &Record| {
+        let socket = socket(&context.places, &key(&record.root, &record.profile));
+        std::os::unix::net::UnixStream::connect(socket).is_ok()
+    };
+    Ok(Store::open(&context.places)?.prune(now_ms(), lives)?)
 }
 
 /// What was removed of one session; nothing if it lives.

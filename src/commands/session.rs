@@ -7,7 +7,7 @@ use crate::cli::SessionArgs;
 use crate::commands::Context;
 use crate::driver;
 use crate::error::{CliError, ExitCode};
-use crate::session::{Spec, keeper, random_id, server};
+use crate::session::{Spec, keeper, server};
 
 /// Runs one of the two; its specification comes on standard input.
 ///
@@ -19,10 +19,9 @@ pub fn run(args: &SessionArgs, context: &Context) -> Result<ExitCode, CliError> 
     };
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).map_err(|error| failed(&error))?;
-    let mut spec: Spec = serde_json::from_str(&text).map_err(|error| failed(&error))?;
+    let spec: Spec = serde_json::from_str(&text).map_err(|error| failed(&error))?;
     if !args.serve {
-        spec.id = random_id();
-        keeper::keep(&context.places, &spec).map_err(|error| failed(&error))?;
+        keeper::keep(&context.places, spec).map_err(|error| failed(&error))?;
         return Ok(ExitCode::Done);
     }
     let Some(driver) = driver::open(&spec.profile) else {
@@ -47,7 +46,7 @@ pub fn run(args: &SessionArgs, context: &Context) -> Result<ExitCode, CliError> 
         Ok(()) => Ok(ExitCode::Done),
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
             word("busy");
-            Ok(ExitCode::Done)
+            Ok(keeper::BUSY)
         }
         Err(error) => {
             word(&format!("failed: {error}"));

@@ -1,5 +1,7 @@
 //! `skync status`: the sessions of this user, and what each does.
 
+mod operation;
+
 use serde_json::{Value, json};
 
 use crate::cli::StatusArgs;
@@ -14,8 +16,11 @@ use crate::ui::{print, status_view, visible};
 /// Shows the sessions.
 ///
 /// # Errors
-/// If the journal cannot be read; with `--watch` if there is no session of the project.
+/// If the journal cannot be read; if there is no such operation; with `--watch` if there is no session of the project.
 pub async fn run(args: &StatusArgs, context: &Context) -> Result<ExitCode, CliError> {
+    if let Some(text) = &args.operation {
+        return operation::run(text, context).await;
+    }
     if args.watch {
         return watch(args, context).await;
     }
@@ -24,10 +29,12 @@ pub async fn run(args: &StatusArgs, context: &Context) -> Result<ExitCode, CliEr
         CliError::new(ExitCode::Failed, "cannot read the journal").because(&error)
     })?;
     let (mut lines, mut documents) = (Vec::new(), Vec::new());
-    for entry in entries {
-        let reply = ask(context, &entry).await;
-        lines.push(text(&entry, reply.as_ref()));
-        documents.push(document_of(&entry, reply.as_ref()));
+    let same = |a: &Entry, b: &Entry| a.root == b.root && a.profile.name == b.profile.name;
+    for entry in &entries {
+        let is_alone = entries.iter().filter(|other| same(other, entry)).count() == 1;
+        let reply = ask(context, entry).await.filter(|reply| is_alone || is_of(reply, entry));
+        lines.push(text(entry, reply.as_ref()));
+        documents.push(document_of(entry, reply.as_ref()));
     }
     if context.json {
         let document = json!({ "schema_version": 1, "ok": true, "sessions": documents });
@@ -86,6 +93,11 @@ async fn ask(context: &Context, entry: &Entry) -> Option<StatusReply> {
     let profile = &entry.profile.name;
     let mut connection = Connection::find(&context.places, &entry.root, profile).await?;
     Some(connection.client.status(StatusRequest {}).await.ok()?.into_inner())
+}
+
+/// What a crash has left has the same socket as the session that runs now; its sandbox is another.
+fn is_of(reply: &StatusReply, entry: &Entry) -> bool {
+    reply.sandbox == entry.sandbox.as_ref().map_or("", |sandbox| &sandbox.name)
 }
 
 fn text(entry: &Entry, reply: Option<&StatusReply>) -> String {

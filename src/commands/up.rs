@@ -3,7 +3,7 @@
 mod question;
 mod view;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -27,6 +27,11 @@ use crate::ui::{print, render, visible};
 const TRIES_MAX: u32 = 1500;
 /// Between two of them.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long another session may take to go on when one has died …
+const REJOIN_PATIENCE: Duration = Duration::from_secs(30);
+/// … and how often it is looked for.
+const REJOIN_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Mirrors; returns when the mirror has ended, or with `-d` once it has begun.
 ///
@@ -58,7 +63,7 @@ pub async fn run(args: &UpArgs, context: &Context) -> Result<ExitCode, CliError>
         let mut connection = Connection::find_or_start(&context.places, &spec).await?;
         match connection.client.up(request.clone()).await {
             Ok(events) => {
-                return Up::new(context, connection, request, signals)
+                return Up::new(context, spec, connection, request, signals)
                     .follow(events.into_inner())
                     .await;
             }
@@ -103,6 +108,7 @@ impl Signals {
 
 struct Up<'a> {
     context: &'a Context,
+    spec: Spec,
     connection: Connection,
     request: UpRequest,
     signals: Signals,
@@ -116,12 +122,14 @@ struct Up<'a> {
 impl<'a> Up<'a> {
     fn new(
         context: &'a Context,
+        spec: Spec,
         connection: Connection,
         request: UpRequest,
         signals: Signals,
     ) -> Self {
         let (view, question) = (View::new(context), Question::new(context));
-        Self { context, connection, request, signals, view, question, failure: None, ending: false }
+        let (failure, ending) = (None, false);
+        Self { context, spec, connection, request, signals, view, question, failure, ending }
     }
 
     async fn follow(mut self, mut events: Streaming<SessionEvent>) -> Result<ExitCode, CliError> {
@@ -141,10 +149,39 @@ impl<'a> Up<'a> {
                         return self.finish(finished).await;
                     }
                     Ok(Some(event)) => self.handle(event)?,
-                    Ok(None) | Err(_) => return Err(self.lost()),
+                    Ok(None) | Err(_) => match self.rejoin().await {
+                        Some(rejoined) => events = rejoined,
+                        None => return Err(self.lost()),
+                    },
                 },
             }
         }
+    }
+
+    /// The session died: its keeper has started another one, which goes on with the sandbox.
+    /// Nothing if the mirror was to end, or there is none in time.
+    async fn rejoin(&mut self) -> Option<Streaming<SessionEvent>> {
+        if self.ending || self.failure.is_some() {
+            return None;
+        }
+        let deadline = Instant::now() + REJOIN_PATIENCE;
+        while Instant::now() < deadline {
+            let found = Connection::find_or_start(&self.context.places, &self.spec);
+            let found = tokio::select! {
+                found = found => found,
+                () = self.signals.next() => return None,
+            };
+            if let Ok(mut connection) = found
+                && let Ok(events) = connection.client.up(self.request.clone()).await
+            {
+                self.connection = connection;
+                let text = "the session ended without a word; its successor goes on";
+                let _ = self.view.note(text);
+                return Some(events.into_inner());
+            }
+            tokio::time::sleep(REJOIN_INTERVAL).await;
+        }
+        None
     }
 
     fn handle(&mut self, event: Event) -> Result<(), CliError> {
@@ -161,7 +198,14 @@ impl<'a> Up<'a> {
                 self.failure = Some(follow::error_of(failure));
                 Ok(())
             }
-            Event::Started(_) | Event::Output(_) | Event::Exit(_) | Event::Finished(_) => Ok(()),
+            Event::Started(_)
+            | Event::Output(_)
+            | Event::Exit(_)
+            | Event::Finished(_)
+            | Event::Gap(_)
+            | Event::InputTaken(_)
+            | Event::Link(_)
+            | Event::Evicted(_) => Ok(()),
         }
     }
 
@@ -188,7 +232,11 @@ impl<'a> Up<'a> {
         self.ending = true;
         self.view.make_room(false);
         self.view.ending();
-        let request = ControlRequest { id: self.request.id.clone(), signal: 0, cancel: true };
+        let request = ControlRequest {
+            id: self.request.id.clone(),
+            cancel: true,
+            ..ControlRequest::default()
+        };
         // A session that is gone shows in its events.
         let _ = self.connection.client.control(request).await;
     }

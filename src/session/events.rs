@@ -21,6 +21,8 @@ use crate::sync::transfer::Counters;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a client may take to read the last event.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// Events between who notes them and who gathers them.
+const NOTES_WAITING_MAX: usize = 16;
 /// Paths that are named one by one; the rest is counted.
 const PATHS_SHOWN_MAX: usize = 20;
 
@@ -36,6 +38,21 @@ impl Events {
     /// Over a channel to the client.
     pub fn new(send: mpsc::Sender<Result<SessionEvent, Status>>) -> Self {
         Self { send, noted: Arc::default() }
+    }
+
+    /// Events that no client is told at once, and what is noted among them.
+    pub(super) fn collecting() -> (Self, Collected) {
+        let (send, mut receive) = mpsc::channel(NOTES_WAITING_MAX);
+        let notes = tokio::spawn(async move {
+            let mut notes = Vec::new();
+            while let Some(told) = receive.recv().await {
+                if let Ok(SessionEvent { event: Some(Event::Note(note)) }) = told {
+                    notes.push(note);
+                }
+            }
+            notes
+        });
+        (Self::new(send), Collected(notes))
     }
 
     /// Sends an event; false if the client is gone.
@@ -64,6 +81,16 @@ impl Events {
     /// would take the event with it.
     pub async fn read_to_the_end(&self) {
         let _ = tokio::time::timeout(GOODBYE, self.gone()).await;
+    }
+}
+
+/// What is noted for later.
+pub(super) struct Collected(tokio::task::JoinHandle<Vec<String>>);
+
+impl Collected {
+    /// All of it, once there are no more events.
+    pub(super) async fn notes(self) -> Vec<String> {
+        self.0.await.unwrap_or_default()
     }
 }
 
@@ -176,6 +203,13 @@ pub(super) fn exit_to_client(exit: agent::Exit) -> proto::Exit {
         memory_limit: exit.memory_limit,
         stopped: exit.stopped,
         survivors: exit.survivors,
+        timed_out: exit.timed_out,
+        cancelled: exit.cancelled,
+        started_ms: exit.started_ms,
+        ended_ms: exit.ended_ms,
+        output_bytes: exit.output_bytes,
+        lost_bytes: exit.lost_bytes,
+        input_bytes: exit.input_bytes,
     }
 }
 

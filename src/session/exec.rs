@@ -1,111 +1,83 @@
-//! One `skync exec`, in the session: sync in, run, stream, sync out, and the sandbox goes if nobody
-//! else needs it.
+//! One operation, in the session: sync in, run, sync out, and the sandbox goes if nobody else needs
+//! it.
 //!
-//! It runs as a task of its own, so that a client that dies takes nothing with it: its command is
-//! cancelled, results still come home, and what nobody needs is removed.
+//! It runs as a task of its own, so that a client that dies takes nothing with it: the command
+//! goes on, results come home, and what nobody needs is removed. What the client sees of it is
+//! in `attach`.
 
-use std::collections::HashMap;
+mod sync;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use skync_agent::proto::agent_client::AgentClient;
 use skync_agent::proto::{self as agent, StartFailure, StartRequest};
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tokio::sync::watch;
 
-use crate::channel::Channel;
-use crate::driver::Progress;
+use self::sync::{UsedLink, prepare, sync_out};
+use crate::config::quantity::milliseconds;
+use crate::driver::Sandbox;
 use crate::error::{CliError, ExitCode};
-use crate::link::Link;
-use crate::session::events::{
-    Events, exit_to_client, failure, progress_to_client, summary, tell_of,
-};
+use crate::operation::{ExitRecord, RecordState};
+use crate::session::archive;
+use crate::session::events::{Events, exit_to_client, summary};
 use crate::session::lifecycle::User;
-use crate::session::proto::exec_request::Request;
-use crate::session::proto::session_event::Event;
-use crate::session::proto::{self, Begin, ExecRequest};
-use crate::session::sandbox::How;
-use crate::session::server::Session;
-use crate::sync::report::{Report, changes};
+use crate::session::operations::{Operation, Over, Phase, Place};
+use crate::session::proto::{self, OperationState};
+use crate::session::server::{Session, now_ms};
+use crate::session::supervise::{End, call, detach, to_the_end};
+use crate::session::ways::Way;
+use crate::session::wish::{Wish, given_up, interrupted};
+use crate::sync::report::Report;
 
-/// Time between the steps of a cancel.
-const GRACE: Duration = Duration::from_secs(5);
-/// Pieces of input that wait for the command.
-const INPUT_WAITING_MAX: usize = 4;
+/// How long a lost link is waited for before results are left in the sandbox.
+const HOME_PATIENCE: Duration = Duration::from_secs(600);
+/// How long clients may take to hear of the end.
+const GOODBYE: Duration = Duration::from_secs(2);
 
-/// What a client's death, TERM or hang-up mean for its command, so that it can end cleanly.
-const SIGINT: u32 = 2;
-const SIGTERM: u32 = 15;
-
-/// What a client wants of its running command.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Wish {
-    /// Signals asked for so far.
-    pub count: u32,
-    /// The last one.
-    pub signal: u32,
-    /// Stop it, whatever it takes.
-    pub cancel: bool,
+/// How the first part of an operation ended.
+enum Begun {
+    /// It runs.
+    Running(Place, Report),
+    /// It did not start.
+    Not(CliError, Option<Report>),
 }
 
-/// The wishes of all running `Exec`s, by their ids.
-pub type Wishes = HashMap<Vec<u8>, watch::Sender<Wish>>;
-
-/// How an `Exec` ended.
-enum End {
-    /// It ran; what could not be brought home, if anything.
-    Ran,
-    /// It did not run, or its outcome is not known.
-    Failed(CliError),
-}
-
-/// Runs one `Exec` from its first request to its last event.
-pub async fn run(
+/// Runs one operation from its request to its end. `creator` is told of what comes before its start.
+pub(super) async fn run(
     session: Arc<Session>,
-    begin: Begin,
-    requests: Streaming<ExecRequest>,
+    operation: Arc<Operation>,
     wishes: watch::Receiver<Wish>,
-    events: Events,
+    creator: Events,
 ) {
     let clock = Clock::start();
-    let mut exec =
-        Exec { session: Arc::clone(&session), begin, wishes, events: events.clone(), clock };
-    let (end, report) = exec.all(requests).await;
-    if !exec.begin.exclude.is_empty() {
-        // They were this command's; a mirror goes on with its own.
-        session.restore_patterns().await;
-    }
-    let (left, gone) = session.leave(User::Command).await;
-    exec.clock.timings.removal_us = exec.clock.lap();
-    if let Err(error) = gone {
-        events.note(format!("warning: {error}")).await;
-    }
-    let finished = proto::Finished {
-        sync: report.as_ref().map(summary),
-        ending: left.ending.clone(),
-        kept: left.kept.unwrap_or_default(),
-        timings: Some(exec.clock.timings),
-        goes_on: left.goes_on,
-    };
-    match end {
-        End::Ran => events.send(Event::Finished(finished)).await,
-        End::Failed(error) => {
-            events.send(failure(error)).await && events.send(Event::Finished(finished)).await
+    let mut exec = Exec { session: Arc::clone(&session), operation, wishes, clock };
+    let (over, report) = match Box::pin(exec.begin(&creator)).await {
+        Begun::Running(place, report) => exec.carry_through(place, report).await,
+        Begun::Not(error, report) => {
+            exec.write_down(RecordState::Refused, &error.to_string(), None);
+            (Over { failure: Some(failure(error)), ..Over::default() }, report)
         }
     };
-    session.forget_wish(&exec.begin.id);
-    if !left.ending.is_empty() {
-        events.read_to_the_end().await;
-        session.end();
-    }
+    exec.leave(over, report).await;
+}
+
+/// Goes on with an operation that an earlier process of the session started.
+pub(super) async fn go_on(
+    session: Arc<Session>,
+    operation: Arc<Operation>,
+    wishes: watch::Receiver<Wish>,
+) {
+    let Some(place) = operation.place() else { return };
+    let clock = Clock::start();
+    let mut exec = Exec { session, operation, wishes, clock };
+    let (over, report) = exec.carry_through(place, Report::default()).await;
+    exec.leave(over, report).await;
 }
 
 struct Exec {
     session: Arc<Session>,
-    begin: Begin,
+    operation: Arc<Operation>,
     wishes: watch::Receiver<Wish>,
-    events: Events,
     clock: Clock,
 }
 
@@ -129,203 +101,235 @@ impl Clock {
 }
 
 impl Exec {
-    async fn all(&mut self, requests: Streaming<ExecRequest>) -> (End, Option<Report>) {
+    /// Everything up to the command's start.
+    async fn begin(&mut self, creator: &Events) -> Begun {
         let prepared = tokio::select! {
-            prepared = prepare(&self.session, &self.begin, &self.events, &mut self.clock) => prepared,
+            prepared = prepare(&self.session, &self.operation, creator, &mut self.clock) => prepared,
             // Nothing has started: giving up is safe.
             () = given_up(self.wishes.clone()) => Err(interrupted("the command started")),
-            () = self.events.gone() => Err(interrupted("the command started")),
+            () = creator.gone() => Err(interrupted("the command started")),
         };
-        let (link, sandbox, report) = match prepared {
+        let (sandbox, report) = match prepared {
             Ok(prepared) => prepared,
-            Err(error) => return (End::Failed(error.not_started()), None),
+            Err(error) => return Begun::Not(error.not_started(), None),
         };
-        let end = self.operation(&link, &sandbox, requests).await;
+        self.operation.record().sandbox.clone_from(&sandbox.name);
+        // Whoever finds it written down must not start it once more.
+        let record = self.operation.record().clone();
+        if let Err(error) = self.session.store.begin(&record) {
+            let error = crate::session::errors::state_error(&error).not_started();
+            return Begun::Not(error, Some(report));
+        }
+        match self.start(&sandbox).await {
+            Ok(pid) => {
+                let place = Place { pid, sandbox };
+                self.operation.phase.send_replace(Phase::Running(place.clone()));
+                Begun::Running(place, report)
+            }
+            Err(error) => {
+                self.clock.timings.command_us = self.clock.lap();
+                Begun::Not(error, Some(report))
+            }
+        }
+    }
+
+    /// Starts the command. Asked again after a reply that was lost it starts nothing.
+    async fn start(&self, sandbox: &Sandbox) -> Result<u32, CliError> {
+        let request = self.start_request(&sandbox.root);
+        let answer = call(&self.session, &sandbox.id, |mut client| {
+            let request = request.clone();
+            async move { client.start(request).await }
+        });
+        match answer.await {
+            Some(Ok(reply)) => refused(&reply).map_or(Ok(reply.pid), Err),
+            Some(Err(status)) => {
+                let message = format!("the agent failed: {}", status.message());
+                Err(CliError::new(ExitCode::NotStarted, message))
+            }
+            None => Err(outcome_unknown("the sandbox went away while the command was started")),
+        }
+    }
+
+    /// Everything from the command's start on.
+    async fn carry_through(&mut self, place: Place, before: Report) -> (Over, Option<Report>) {
+        let end = to_the_end(&self.session, &self.operation, &place, self.wishes.clone()).await;
         self.clock.timings.command_us = self.clock.lap();
+        let (exit, lost) = match end {
+            End::Exited(exit) => (Some(exit_to_client(exit)), None),
+            End::Lost(why) => (None, Some(why)),
+        };
+        self.operation.phase.send_replace(Phase::Ending(place, exit));
         // Results come home whatever the outcome.
-        let out = sync_out(&self.session, &self.events).await;
+        let mut notes = Vec::new();
+        let out = tokio::select! {
+            out = self.results_home(&mut notes) => out,
+            () = self.operation.given_up() => Ok(Report::default()),
+        };
         self.clock.timings.sync_out_us = self.clock.lap();
-        match out {
-            Ok(out) => (end, Some(merged(report, out))),
-            Err(error) => match end {
-                End::Ran => (End::Failed(error), Some(report)),
-                End::Failed(first) => (End::Failed(first), Some(report)),
-            },
+        if exit.is_some() {
+            self.all_read().await;
+        }
+        archive::keep(&self.session, &self.operation).await;
+        let (state, why) = match &lost {
+            Some(why) => (RecordState::Lost, why.as_str()),
+            None => (RecordState::Ended, ""),
+        };
+        self.write_down(state, why, exit.as_ref());
+        let (failed, report) = match out {
+            Ok(out) => (None, merged(before, out)),
+            Err(error) => (Some(error), before),
+        };
+        let lost = lost.map(|why| {
+            outcome_unknown(&format!("{why}; the command had started and its outcome is not known"))
+                .hint("what it had written there is not on the host if the sandbox is gone")
+        });
+        let over = Over { exit, failure: lost.or(failed).map(failure), notes, ..Over::default() };
+        (over, Some(report))
+    }
+
+    /// Returns when no client needs the spool in the sandbox any more. One may be behind: its link
+    /// was lost, or it reads slowly.
+    async fn all_read(&self) {
+        let mut ways = self.session.ways.subscribe();
+        tokio::select! {
+            () = self.operation.all_read() => {}
+            () = self.operation.given_up() => {}
+            _ = ways.wait_for(|way| matches!(way, Way::None | Way::Gone(_))) => {}
         }
     }
 
-    /// Starts the command and carries its streams until it has ended.
-    async fn operation(
-        &mut self,
-        link: &Link,
-        sandbox: &crate::driver::Sandbox,
-        requests: Streaming<ExecRequest>,
-    ) -> End {
-        let mut client = link.client.clone();
-        let reply = match client.start(self.start_request(&sandbox.root)).await {
-            Ok(reply) => reply.into_inner(),
-            Err(status) => return End::Failed(agent_error(&status).not_started()),
-        };
-        if let Some(error) = refused(&reply) {
-            return End::Failed(error);
-        }
-        let started = proto::Started { pid: reply.pid, sandbox: sandbox.name.clone() };
-        self.events.send(Event::Started(started)).await;
-        let input = tokio::spawn(feed(client.clone(), self.begin.id.clone(), requests));
-        let exit = tokio::select! {
-            exit = self.carry(&mut client) => exit,
-            () = link.closed() => None,
-        };
-        input.abort();
-        match exit {
-            Some(exit) => {
-                self.events.send(Event::Exit(exit)).await;
-                End::Ran
-            }
-            None => End::Failed(self.lost(sandbox).await),
-        }
-    }
-
-    /// The link ended under a running command.
-    async fn lost(&self, sandbox: &crate::driver::Sandbox) -> CliError {
-        let why = self.session.sandbox_lost(sandbox).await;
-        CliError::new(
-            ExitCode::OutcomeUnknown,
-            format!("{why}; the command had started and its outcome is not known"),
-        )
-        .hint("what it had written is not on the host; run it again in a new sandbox")
-    }
-
-    /// Carries output to the client and wishes to the command; the exit, or nothing if the link
-    /// broke.
-    async fn carry(&mut self, client: &mut AgentClient<Channel>) -> Option<proto::Exit> {
-        let id = self.begin.id.clone();
-        let request = agent::OutputRequest { id: id.clone() };
-        let mut frames = client.output(request).await.ok()?.into_inner();
-        let events = self.events.clone();
-        let output = async move {
-            loop {
-                let frame = frames.message().await.ok()??;
-                if let Some(exit) = frame.exit {
-                    return Some(exit);
-                }
-                let (stream, data) = (frame.stream.cast_unsigned(), frame.data);
-                // If the client is gone the command's output is read and dropped, so that it can
-                // end.
-                events.send(Event::Output(proto::Output { stream, data })).await;
-            }
-        };
-        let mut output = std::pin::pin!(output);
-        let mut seen = Wish::default();
-        let mut abandoned = false;
+    /// Brings results home, over the next link if the present one ends.
+    async fn results_home(&self, notes: &mut Vec<String>) -> Result<Report, CliError> {
+        let deadline = tokio::time::Instant::now() + HOME_PATIENCE;
         loop {
-            tokio::select! {
-                exit = &mut output => return exit.map(exit_to_client),
-                wish = next_wish(&mut self.wishes) => {
-                    obey(client, &id, seen, wish).await;
-                    seen = wish;
+            let (events, told) = Events::collecting();
+            let used = UsedLink::of(&self.session);
+            let done = sync_out(&self.session, &events).await;
+            drop(events);
+            let error = match done {
+                Ok(report) => {
+                    notes.extend(told.notes().await);
+                    return Ok(report);
                 }
-                () = self.events.gone(), if !abandoned => {
-                    abandoned = true;
-                    cancel(client, &id, SIGINT);
-                }
+                Err(error) => error,
+            };
+            if !used.has_ended(&self.session).await {
+                notes.extend(told.notes().await);
+                return Err(error);
             }
+            let mut ways = self.session.ways.subscribe();
+            let mended = ways.wait_for(|way| !matches!(way, Way::Lost(_)));
+            if tokio::time::timeout_at(deadline, mended).await.is_err() {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Leaves the session and tells the clients that are there; ends the session with its last user.
+    async fn leave(mut self, mut over: Over, report: Option<Report>) {
+        let (session, operation) = (Arc::clone(&self.session), Arc::clone(&self.operation));
+        if !operation.begin.exclude.is_empty() {
+            // They were this command's; a mirror goes on with its own.
+            session.restore_patterns().await;
+        }
+        let (left, gone) = session.leave(User::Command).await;
+        self.clock.timings.removal_us = self.clock.lap();
+        if let Err(error) = gone {
+            over.notes.push(format!("warning: {error}"));
+        }
+        over.state = match (&over.exit, &over.failure) {
+            (Some(_), _) => OperationState::OperationEnded,
+            (None, Some(failure)) if failure.code == ExitCode::OutcomeUnknown as u32 => {
+                OperationState::OperationLost
+            }
+            (None, _) => OperationState::OperationNone,
+        };
+        over.finished = proto::Finished {
+            sync: report.as_ref().map(summary),
+            ending: left.ending.clone(),
+            kept: left.kept.unwrap_or_default(),
+            timings: Some(self.clock.timings),
+            goes_on: left.goes_on,
+            operation: over.state.into(),
+        };
+        operation.phase.send_replace(Phase::Over(Arc::new(over)));
+        let mut presence = operation.presence.subscribe();
+        let heard = presence.wait_for(|presence| presence.clients == 0);
+        if tokio::time::timeout(GOODBYE, heard).await.is_err() {
+            tracing::info!("a client has not heard of the end of its operation");
+        }
+        session.forget_operation(operation.id);
+        if !left.ending.is_empty() {
+            session.end();
+        }
+    }
+
+    fn write_down(&self, state: RecordState, why: &str, exit: Option<&proto::Exit>) {
+        let mut record = self.operation.record();
+        record.state = state;
+        why.clone_into(&mut record.why);
+        record.ended_ms = now_ms();
+        record.exit = exit.map(exit_record);
+        if state == RecordState::Refused && !self.session.store.knows(record.id) {
+            // It never got so far that somebody would look for it.
+            return;
+        }
+        if let Err(error) = self.session.store.finish(&record) {
+            tracing::warn!(%error, "the end of an operation could not be written down");
         }
     }
 
     fn start_request(&self, root: &std::path::Path) -> StartRequest {
         use std::os::unix::ffi::OsStrExt;
-        let directory = if self.begin.sandbox_directory.is_empty() {
-            root.join(std::ffi::OsStr::from_bytes(&self.begin.directory))
+        let begin = &self.operation.begin;
+        let directory = if begin.sandbox_directory.is_empty() {
+            root.join(std::ffi::OsStr::from_bytes(&begin.directory))
         } else {
-            std::ffi::OsStr::from_bytes(&self.begin.sandbox_directory).into()
+            std::ffi::OsStr::from_bytes(&begin.sandbox_directory).into()
         };
         // A trailing slash, from joining nothing, would show in `pwd`.
         let directory: std::path::PathBuf = directory.components().collect();
-        let profile = self.session.profile().env.iter();
-        let of_profile = profile.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let of_client = self.begin.environment.iter().map(|v| (&v.name[..], &v.value[..]));
+        let profile = self.session.profile();
+        let of_profile =
+            profile.env.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let of_client = begin.environment.iter().map(|v| (&v.name[..], &v.value[..]));
         let environment = of_profile.chain(of_client).map(|(name, value)| agent::Variable {
             name: name.to_vec(),
             value: crate::session::paths::map(value, &self.session.root(), root),
         });
+        let timeout_ms = match begin.timeout_ms {
+            0 => profile.max_runtime.map_or(0, milliseconds),
+            ms => ms,
+        };
+        let terminal = begin
+            .terminal
+            .map(|size| agent::TerminalSize { rows: size.rows, columns: size.columns });
         StartRequest {
-            id: self.begin.id.clone(),
-            argv: self.begin.argv.clone(),
+            id: begin.id.clone(),
+            argv: begin.argv.clone(),
             directory: directory.as_os_str().as_bytes().to_vec(),
             environment: environment.collect(),
+            terminal,
+            no_input: begin.no_input || begin.detach,
+            detached: begin.detach,
+            timeout_ms,
+            grace_ms: if begin.grace_ms == 0 { GRACE_MS } else { begin.grace_ms },
+            spool_bytes: begin.spool_bytes,
         }
     }
 }
 
-/// Brings the sandbox up if there is none, and everything of the host into it.
-async fn prepare(
-    session: &Arc<Session>,
-    begin: &Begin,
-    events: &Events,
-    clock: &mut Clock,
-) -> Result<(Link, crate::driver::Sandbox, Report), CliError> {
-    if session.is_paused() {
-        return Err(paused("its command would not see the files as they are"));
-    }
-    let tell = events.clone();
-    let progress =
-        move |progress: Progress| tell.offer(Event::Progress(progress_to_client(progress)));
-    session.ensure_live(&begin.exclude, &progress).await?;
-    clock.timings.sandbox_us = clock.lap();
-    let (report, link, sandbox) = session.synchronise(Some(events), How::Whole).await?;
-    clock.timings.sync_in_us = clock.lap();
-    if report.no_space[1] {
-        let open = changes(report.open[1]);
-        return Err(CliError::new(
-            ExitCode::Exhausted,
-            format!("the sandbox's disk is full: no room for {open} of the host"),
-        )
-        .hint("give the sandbox more room, or exclude what it does not need (`--exclude`)")
-        .hint("the profile's `root` puts the project elsewhere in it: `/dev/shm` is small there"));
-    }
-    tell_of(&report, events).await;
-    Ok((link, sandbox, report))
-}
+const GRACE_MS: u32 = 5000;
 
-async fn sync_out(session: &Arc<Session>, events: &Events) -> Result<Report, CliError> {
-    if !session.is_live().await {
-        // The sandbox is gone, and that has been said.
-        return Ok(Report::default());
+/// Lets an operation go on although its client leaves, and writes that down.
+pub(super) async fn let_go(session: &Session, operation: &Operation) {
+    detach(session, operation).await;
+    let record = operation.record().clone();
+    if operation.place().is_some()
+        && let Err(error) = session.store.begin(&record)
+    {
+        tracing::warn!(%error, "that an operation goes on could not be written down");
     }
-    if session.is_paused() {
-        return Err(paused("what the command wrote is still in the sandbox"));
-    }
-    let is_last = session.life(|life| life.is_last());
-    let how = if is_last { How::Last } else { How::Whole };
-    let (report, ..) = session.synchronise(Some(events), how).await.map_err(|error| {
-        error.hint(
-            "the sandbox is kept with what the command wrote; run any `skync exec` to try again",
-        )
-    })?;
-    tell_of(&report, events).await;
-    // A script must not go on without results that it was promised.
-    if report.failed[0] > 0 && !report.is_one_way {
-        let failed = changes(report.failed[0]);
-        let (code, message) = if report.no_space[0] {
-            let message = format!("the host's disk is full: no room for {failed} of the sandbox");
-            (ExitCode::Exhausted, message)
-        } else {
-            let message = format!("{failed} of the sandbox could not be written on the host");
-            (ExitCode::Failed, message)
-        };
-        return Err(CliError::new(code, message).hint(
-            "the sandbox is kept: once there is room, or it may be written, run any `skync exec`",
-        ));
-    }
-    Ok(report)
-}
-
-/// Paused means that nothing moves, and a command is ordered between two synchronisations: it
-/// neither moves files behind the back of who paused, nor runs on files that are not those here.
-fn paused(so: &str) -> CliError {
-    CliError::new(ExitCode::Conflict, format!("the mirror is paused: {so}"))
-        .hint("`skync resume` goes on")
 }
 
 fn merged(first: Report, second: Report) -> Report {
@@ -338,63 +342,32 @@ fn merged(first: Report, second: Report) -> Report {
     }
 }
 
-/// Takes the client's input to the command; ends with either.
-async fn feed(mut client: AgentClient<Channel>, id: Vec<u8>, mut requests: Streaming<ExecRequest>) {
-    let (send, receive) = mpsc::channel(INPUT_WAITING_MAX);
-    let forward = async move {
-        let mut offset = 0;
-        while let Ok(Some(request)) = requests.message().await {
-            let Some(Request::Input(input)) = request.request else { continue };
-            let (data, eof) = (input.data, input.eof);
-            let length = data.len() as u64;
-            let frame = agent::InputFrame { id: id.clone(), offset, data, eof };
-            offset += length;
-            if send.send(frame).await.is_err() || eof {
-                return;
-            }
-        }
-    };
-    let (_, _) = tokio::join!(forward, client.input(ReceiverStream::new(receive)));
+/// It started, and nobody can say how it ended.
+pub(super) fn outcome_unknown(why: &str) -> CliError {
+    CliError::new(ExitCode::OutcomeUnknown, why)
 }
 
-/// The client's next wish; never, once it cannot have one any more.
-async fn next_wish(wishes: &mut watch::Receiver<Wish>) -> Wish {
-    if wishes.changed().await.is_err() {
-        std::future::pending::<()>().await;
+fn failure(error: CliError) -> proto::Failure {
+    let (code, message) = (error.code as u32, error.to_string());
+    proto::Failure { code, message, hints: error.hints }
+}
+
+fn exit_record(exit: &proto::Exit) -> ExitRecord {
+    ExitRecord {
+        code: exit.code,
+        signal: exit.signal,
+        out_of_memory: exit.out_of_memory,
+        memory_limit: exit.memory_limit,
+        stopped: exit.stopped,
+        survivors: exit.survivors,
+        timed_out: exit.timed_out,
+        cancelled: exit.cancelled,
+        started_ms: exit.started_ms,
+        ended_ms: exit.ended_ms,
+        output_bytes: exit.output_bytes,
+        lost_bytes: exit.lost_bytes,
+        input_bytes: exit.input_bytes,
     }
-    *wishes.borrow_and_update()
-}
-
-/// Returns when the client has any wish: before a command has started, they all mean to give up.
-pub(super) async fn given_up(mut wishes: watch::Receiver<Wish>) {
-    next_wish(&mut wishes).await;
-}
-
-async fn obey(client: &mut AgentClient<Channel>, id: &[u8], seen: Wish, wish: Wish) {
-    if wish.cancel && !seen.cancel {
-        // TERM and hang-up of the client are told as INT first, so that the command can end
-        // cleanly. A second Ctrl-C has no signal of its own: INT has been tried.
-        let told = wish.count > seen.count;
-        cancel(client, id, if told { SIGINT } else { SIGTERM });
-    } else if wish.count > seen.count {
-        let request = agent::SignalRequest { id: id.to_vec(), signal: wish.signal };
-        if let Err(error) = client.signal(request).await {
-            tracing::warn!(%error, "a signal did not reach the command");
-        }
-    }
-}
-
-/// Cancels beside the output that is being carried: it takes as long as the command's grace.
-fn cancel(client: &AgentClient<Channel>, id: &[u8], signal: u32) {
-    let mut client = client.clone();
-    let grace_ms = u32::try_from(GRACE.as_millis()).unwrap_or(u32::MAX);
-    let request = agent::CancelRequest { id: id.to_vec(), signal, grace_ms };
-    tokio::spawn(async move {
-        match client.cancel(request).await {
-            Ok(reply) => tracing::info!(stopped = reply.get_ref().stopped, "cancelled"),
-            Err(error) => tracing::warn!(%error, "the cancel did not get through"),
-        }
-    });
 }
 
 /// Why the agent would not run the command, with the exit code that POSIX gives it.
@@ -408,13 +381,4 @@ fn refused(reply: &agent::StartReply) -> Option<CliError> {
         StartFailure::StartFailed => CliError::new(ExitCode::NotStarted, &reply.message),
     };
     Some(error)
-}
-
-fn agent_error(status: &Status) -> CliError {
-    CliError::new(ExitCode::Failed, format!("the agent failed: {}", status.message()))
-}
-
-/// Interrupted before that.
-pub(super) fn interrupted(before: &str) -> CliError {
-    CliError::new(ExitCode::Interrupted, format!("interrupted before {before}"))
 }

@@ -34,6 +34,12 @@ pub struct Entry {
     pub socket: PathBuf,
     /// The sandbox, once it is known to exist.
     pub sandbox: Option<Sandbox>,
+    /// It goes on without users (`up -d`).
+    #[serde(default)]
+    pub hold: bool,
+    /// The patterns of its mirror's command line.
+    #[serde(default)]
+    pub exclude: Vec<String>,
 }
 
 impl Entry {
@@ -47,6 +53,8 @@ impl Entry {
             runtime: runtime.to_owned(),
             socket: socket.to_owned(),
             sandbox: None,
+            hold: false,
+            exclude: Vec::new(),
         }
     }
 
@@ -108,6 +116,20 @@ impl Journal {
         let entry: Entry = serde_json::from_slice(&bytes).ok()?;
         // An entry of a later format may mean things we do not know.
         (entry.format == FORMAT && entry.id == id).then_some(entry)
+    }
+
+    /// The id of a session of that project and profile that died and left a sandbox.
+    pub fn orphan(&self, root: &Path, profile: &Profile) -> Option<String> {
+        let (entries, _) = self.list().ok()?;
+        let entry = entries.into_iter().find(|entry| {
+            entry.root == root
+                && entry.profile.name == profile.name
+                // With other settings its sandbox would not be found.
+                && entry.profile.driver == profile.driver
+                && entry.sandbox.is_some()
+                && self.claim(&entry.id).is_ok_and(|claim| claim.is_some())
+        })?;
+        Some(entry.id)
     }
 
     /// All entries that can be read, and the ids of those that cannot.

@@ -2,18 +2,21 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
 
 use crate::agents::Agents;
 use crate::config::Profile;
 use crate::driver::{
-    AgentSource, Driver, DriverError, LinkSecret, Progress, Sandbox, SandboxSpec, SandboxState,
-    label,
+    AgentSource, Driver, ErrorKind, LinkSecret, Progress, Sandbox, SandboxSpec, SandboxState, label,
 };
 use crate::error::{CliError, ExitCode};
-use crate::link::{Link, LinkError};
+use crate::link::{self, Link, LinkError};
 use crate::session::Spec;
+use crate::session::errors::{driver_error, link_error, state_error, sync_error};
 use crate::session::journal::{Entry, Journal};
+use crate::state;
 use crate::sync::engine::{Engine, Settings, SyncError};
 use crate::sync::host::Host;
 use crate::sync::transfer::Counters;
@@ -21,8 +24,9 @@ use crate::sync::transfer::Counters;
 /// How long the agent lives without its session (`design.md` §9).
 const LEASE: Duration = Duration::from_secs(45);
 
-/// A link ends a moment before the end of its sandbox can be seen.
-const END_SHOWS: Duration = Duration::from_secs(2);
+/// A link ends a moment before the end of its sandbox can be seen. No longer: whoever only lost the
+/// link waits for it, and what ends later is seen at the next try.
+const END_SHOWS: Duration = Duration::from_millis(300);
 const END_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long one try to dial an agent again may take. It answers in milliseconds if it does at all,
@@ -42,6 +46,8 @@ pub struct Live {
     epoch: u64,
     /// None after a new link could be opened and the project not be read anew.
     engine: Option<Engine>,
+    /// The engine is of a link before this one.
+    is_stale: bool,
     /// The transfers' progress; the engine's.
     counters: Arc<Counters>,
 }
@@ -62,19 +68,47 @@ pub struct Maker {
     entry: Entry,
     runtime: PathBuf,
     owner: String,
+    /// A person sits at a terminal of a command: a link's end is to be noticed sooner.
+    person: watch::Receiver<bool>,
+}
+
+/// What became of a sandbox that an earlier process of the session made.
+pub enum Adopted {
+    /// It goes on.
+    Live(Box<Live>),
+    /// It has stopped, and still holds its files.
+    Stopped(Sandbox),
+    /// There is none any more.
+    Gone,
 }
 
 impl Maker {
-    /// For one session; its entry is not in the journal yet.
+    /// For one session; its entry is not in the journal yet, unless it succeeds one that died.
     pub fn new(
         spec: Spec,
         driver: Arc<dyn Driver>,
         journal: Journal,
         entry: Entry,
         owner: String,
+        person: watch::Receiver<bool>,
     ) -> Self {
         let runtime = entry.runtime.clone();
-        Self { spec, driver, journal, entry, runtime, owner }
+        Self { spec, driver, journal, entry, runtime, owner, person }
+    }
+
+    fn sandbox_spec(&self) -> SandboxSpec {
+        let root = self.spec.profile.root.clone().unwrap_or_else(|| self.spec.root.clone());
+        SandboxSpec {
+            session: self.spec.id.clone(),
+            labels: self.labels(),
+            root,
+            lease: LEASE,
+            runtime: self.runtime.clone(),
+        }
+    }
+
+    fn secret_file(&self) -> PathBuf {
+        self.runtime.join("secret")
     }
 
     /// Makes a sandbox and opens a link to the agent in it. With `revive` there is one that has
@@ -90,16 +124,12 @@ impl Maker {
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Live, CliError> {
         let secret = LinkSecret(random_secret());
-        let root = self.spec.profile.root.clone().unwrap_or_else(|| self.spec.root.clone());
-        let spec = SandboxSpec {
-            session: self.spec.id.clone(),
-            labels: self.labels(),
-            root,
-            lease: LEASE,
-            runtime: self.runtime.clone(),
-        };
-        // Written down, and on the disk, before the driver makes anything.
-        self.journal.write(&self.entry).map_err(|error| state_error(&error))?;
+        let spec = self.sandbox_spec();
+        // Written down, and on the disk, before the driver makes anything. The secret is for the
+        // process that goes on if this one dies; it lies where only the user reaches.
+        state::write_atomic(&self.secret_file(), &secret.0, 0o600)
+            .and_then(|()| self.journal.write(&self.entry))
+            .map_err(|error| state_error(&error))?;
         let sandbox = self.driver.create(&spec, &secret, &Agents, progress).await;
         let sandbox = sandbox.map_err(driver_error)?;
         self.entry.sandbox = Some(sandbox.clone());
@@ -128,9 +158,8 @@ impl Maker {
         host: HostTask,
         command_line: Vec<String>,
     ) -> Result<Live, CliError> {
-        let epoch = 1;
-        let link =
-            Link::open(&*self.driver, sandbox, &secret, epoch, None).await.map_err(link_error)?;
+        let epoch = epoch_after(0);
+        let link = self.open(sandbox, &secret, epoch, link::PATIENCE).await?;
         let installed = Agents.agent(&link.agent.machine).map_err(driver_error)?.sha256;
         if link.agent.sha256 != installed {
             return Err(link_error(LinkError::Impostor));
@@ -138,7 +167,7 @@ impl Maker {
         let engine = self.engine(sandbox, &link, host, command_line).await?;
         let counters = Arc::clone(&engine.counters);
         let (sandbox, engine) = (sandbox.clone(), Some(engine));
-        Ok(Live { sandbox, link, secret, epoch, engine, counters })
+        Ok(Live { sandbox, link, secret, epoch, engine, is_stale: false, counters })
     }
 
     /// An engine over a link, going on from what is recorded of the two sides.
@@ -156,32 +185,83 @@ impl Maker {
         Engine::new(host, client, &replica, settings, command_line).map_err(sync_error)
     }
 
-    /// Opens a new link to the agent of a sandbox whose link has ended, and goes on from what is
-    /// recorded: what was under way may have been done or not, and the next scan tells.
+    /// Takes over what an earlier process of this session made, if it is still there.
     ///
     /// # Errors
-    /// If the agent does not answer, or the project cannot be read. Safe to repeat.
-    pub async fn redial(
+    /// If it may be there and cannot be reached, or the project cannot be read.
+    pub async fn adopt(
+        &mut self,
+        host: HostTask,
+        command_line: Vec<String>,
+    ) -> Result<Adopted, CliError> {
+        let Some(sandbox) = self.entry.sandbox.clone() else { return Ok(Adopted::Gone) };
+        if let Err(error) = self.driver.adopt(&sandbox, &self.sandbox_spec()).await {
+            return match (error.kind, self.driver.state(&sandbox).await) {
+                (ErrorKind::Gone, Ok(SandboxState::Stopped { .. })) if self.revives() => {
+                    Ok(Adopted::Stopped(sandbox))
+                }
+                (ErrorKind::Gone, Ok(SandboxState::Stopped { .. } | SandboxState::Gone)) => {
+                    Ok(Adopted::Gone)
+                }
+                _ => Err(driver_error(error)),
+            };
+        }
+        let secret = state::read(&self.secret_file(), 64).map_err(|error| state_error(&error))?;
+        let secret =
+            secret.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()).ok_or_else(|| {
+                CliError::new(ExitCode::Failed, "the secret of the session's link is lost")
+                    .hint("`skync gc` removes what the session left")
+            })?;
+        let live = self.start(&sandbox, LinkSecret(secret), host, command_line).await?;
+        Ok(Adopted::Live(Box::new(live)))
+    }
+
+    async fn open(
+        &self,
+        sandbox: &Sandbox,
+        secret: &LinkSecret,
+        epoch: u64,
+        patience: Duration,
+    ) -> Result<Link, CliError> {
+        let person = self.person.clone();
+        Link::open(&*self.driver, sandbox, secret, epoch, patience, person)
+            .await
+            .map_err(link_error)
+    }
+
+    /// Opens a new link to the agent of a sandbox whose link has ended. Its engine is to be renewed
+    /// then.
+    ///
+    /// # Errors
+    /// If the agent does not answer. Safe to repeat.
+    pub async fn dial(&self, live: &mut Live) -> Result<(), CliError> {
+        if live.link.is_open() {
+            return Ok(());
+        }
+        live.epoch = epoch_after(live.epoch);
+        let dial = self.open(&live.sandbox, &live.secret, live.epoch, REDIAL_PATIENCE);
+        let link = tokio::time::timeout(REDIAL_PATIENCE, dial).await.map_err(|_| {
+            CliError::new(ExitCode::Unreachable, "the agent in the sandbox does not answer")
+        })??;
+        if link.agent.sha256 != live.link.agent.sha256 {
+            return Err(link_error(LinkError::Impostor));
+        }
+        live.link = link;
+        live.is_stale = true;
+        Ok(())
+    }
+
+    /// Goes on over the link there is from what is recorded: what was under way when the one before
+    /// ended may have been done or not, and the next scan tells.
+    ///
+    /// # Errors
+    /// If the project cannot be read. Safe to repeat.
+    pub async fn renew(
         &self,
         live: &mut Live,
         host: impl FnOnce() -> HostTask,
         command_line: Vec<String>,
     ) -> Result<(), CliError> {
-        if !live.link.is_open() {
-            live.epoch += 1;
-            let dial = Link::open(&*self.driver, &live.sandbox, &live.secret, live.epoch, None);
-            let link = match tokio::time::timeout(REDIAL_PATIENCE, dial).await {
-                Ok(dialled) => dialled.map_err(link_error)?,
-                Err(_) => {
-                    let message = "the agent in the sandbox does not answer";
-                    return Err(CliError::new(ExitCode::Unreachable, message));
-                }
-            };
-            if link.agent.sha256 != live.link.agent.sha256 {
-                return Err(link_error(LinkError::Impostor));
-            }
-            live.link = link;
-        }
         // Its record is written before it is read again.
         if let Some(engine) = live.engine.take()
             && let Err(error) = engine.close().await
@@ -191,6 +271,7 @@ impl Maker {
         let engine = self.engine(&live.sandbox, &live.link, host(), command_line).await?;
         live.counters = Arc::clone(&engine.counters);
         live.engine = Some(engine);
+        live.is_stale = false;
         Ok(())
     }
 
@@ -250,13 +331,16 @@ impl Maker {
         Ok(())
     }
 
-    /// How a sandbox is, now that its link has ended.
-    pub async fn autopsy(&self, sandbox: &Sandbox) -> Autopsy {
+    /// How a sandbox is, now that its link has ended; `just_now`, so its end may show a little later.
+    pub async fn autopsy(&self, sandbox: &Sandbox, just_now: bool) -> Autopsy {
         let name = &sandbox.name;
-        let deadline = tokio::time::Instant::now() + END_SHOWS;
+        let wait = if just_now { END_SHOWS } else { Duration::ZERO };
+        let deadline = tokio::time::Instant::now() + wait;
         let state = loop {
             let state = self.driver.state(sandbox).await;
-            if !matches!(state, Ok(SandboxState::Running)) || deadline.elapsed() > Duration::ZERO {
+            if !matches!(state, Ok(SandboxState::Running))
+                || tokio::time::Instant::now() >= deadline
+            {
                 break state;
             }
             tokio::time::sleep(END_LOOK_INTERVAL).await;
@@ -275,6 +359,19 @@ impl Maker {
             Err(error) => format!("the sandbox `{name}` cannot be reached: {error}"),
         };
         Autopsy { words, state: state.ok() }
+    }
+
+    /// Whether the session goes on without users, and with which patterns: written down for the
+    /// process that goes on if this one dies.
+    ///
+    /// # Errors
+    /// If the journal cannot be written.
+    pub fn record_hold(&mut self, hold: bool, exclude: &[String]) -> Result<(), CliError> {
+        if self.entry.hold == hold && self.entry.exclude == exclude {
+            return Ok(());
+        }
+        (self.entry.hold, self.entry.exclude) = (hold, exclude.to_vec());
+        self.journal.write(&self.entry).map_err(|error| state_error(&error))
     }
 
     /// The session's entry in the journal.
@@ -299,7 +396,7 @@ impl Live {
 
     /// The link is open, and the two sides can be synchronised over it.
     pub fn is_whole(&self) -> bool {
-        self.link.is_open() && self.engine.is_some()
+        self.link.is_open() && self.engine.is_some() && !self.is_stale
     }
 
     /// What synchronises; nothing between two links.
@@ -331,6 +428,13 @@ impl Live {
     }
 }
 
+/// The number of the next link: it rises, also from one process of the session to the next, of which
+/// neither knows the other's.
+fn epoch_after(last: u64) -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(0).max(last + 1)
+}
+
 /// Which replica a sandbox is (I9). One that we made lives and dies with the agent's own id. In one
 /// that was there before, and stays, nothing of ours may stay; but its driver never gives its id
 /// to another one.
@@ -348,65 +452,6 @@ fn random_secret() -> [u8; 32] {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).expect("the kernel gives random bytes");
     secret
-}
-
-/// A driver's error, for a person.
-pub fn driver_error(error: DriverError) -> CliError {
-    use crate::driver::ErrorKind;
-    let code = match error.kind {
-        ErrorKind::Unreachable => ExitCode::Unreachable,
-        ErrorKind::NotFound | ErrorKind::Gone => ExitCode::NotFound,
-        ErrorKind::Invalid => ExitCode::Config,
-        ErrorKind::Exhausted => ExitCode::Exhausted,
-        ErrorKind::Denied | ErrorKind::NoAgent | ErrorKind::Failed => ExitCode::Failed,
-    };
-    let mut shown = CliError::new(code, error.message.clone());
-    if let Some(source) = &error.source {
-        shown = shown.because(&**source);
-    }
-    shown.hints = error.hints;
-    shown
-}
-
-/// A link's error, for a person.
-pub fn link_error(error: LinkError) -> CliError {
-    use skync_agent::handshake::HandshakeError;
-    match error {
-        LinkError::Driver(error) => driver_error(error),
-        LinkError::Handshake(error @ HandshakeError::Protocol { .. }) => CliError::new(
-            ExitCode::Failed,
-            "cannot use the agent in the sandbox",
-        )
-        .because(&error)
-        .hint(
-            "use the agent that this skync carries: unset SKYNC_AGENT_DIR, or build it again \
-                 with `scripts/build-agents`",
-        ),
-        error => {
-            CliError::new(ExitCode::Failed, "cannot open a link to the sandbox").because(&error)
-        }
-    }
-}
-
-/// A synchronisation's error, for a person.
-pub fn sync_error(error: SyncError) -> CliError {
-    match error {
-        // A person decides; until then nothing is lost on either side.
-        SyncError::Halted(_) => CliError::new(ExitCode::Conflict, "cannot synchronise")
-            .because(&error)
-            .hint("if it is meant, `skync resume --accept` carries it out")
-            .hint("`skync down --discard` gives up what is only in the sandbox"),
-        error => CliError::new(ExitCode::Failed, "cannot synchronise").because(&error),
-    }
-}
-
-/// An error with a file of ours, for a person.
-pub fn state_error(error: &crate::state::StateError) -> CliError {
-    let shown = CliError::new(ExitCode::Failed, "cannot keep the session's state").because(error);
-    match error.hint() {
-        Some(hint) => shown.hint(hint),
-        None => shown,
-    }
 }
 
 /// Where a session keeps its manifest and staged content.

@@ -24,18 +24,23 @@ use crate::sync::inbox::Inbox;
 const FULL_INTERVAL: Duration = Duration::from_secs(5);
 /// What was halted is looked at again no sooner: the root may be back.
 const HALTED_INTERVAL: Duration = Duration::from_secs(5);
-/// The first wait after a failure; each further one is twice as long …
-const BACKOFF_MIN: Duration = Duration::from_secs(1);
-/// … up to this: soon enough for a person who has just started an engine again.
+/// The first wait after a failure; each further one is twice as long, less up to a half by chance …
+const BACKOFF_MIN: Duration = Duration::from_millis(250);
+/// … up to this, for about two minutes …
+const BACKOFF_SOON_MAX: Duration = Duration::from_secs(5);
+const SOON_MAX: u32 = 30;
+/// … and then up to this: soon enough for a person who has just started an engine again.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// Mirrors until the session ends.
 pub(super) async fn run(session: Arc<Session>) {
     let mut duties = session.duty.subscribe();
+    let mut ways = session.ways.subscribe();
     // Failures in a row.
     let mut failures = 0;
     loop {
         let duty = *duties.borrow_and_update();
+        ways.mark_unchanged();
         if duty.ending {
             return;
         }
@@ -50,7 +55,7 @@ pub(super) async fn run(session: Arc<Session>) {
                 }
             }
             (Mirror::Off, Condition::Broken) if duty.kept => {
-                match after(&mut duties, failures).await {
+                match after(&session, &mut duties, failures).await {
                     true => session.bring_home().await.map(|ended| {
                         if ended {
                             session.end();
@@ -60,18 +65,31 @@ pub(super) async fn run(session: Arc<Session>) {
                 }
             }
             (Mirror::On, Condition::Broken | Condition::Missing) => {
-                match after(&mut duties, failures).await {
+                match after(&session, &mut duties, failures).await {
                     true => make(&session).await,
                     false => continue,
                 }
             }
-            (Mirror::Paused, Condition::Broken) => match after(&mut duties, failures).await {
-                true => session.mend_only().await,
-                false => continue,
-            },
+            (Mirror::Paused, Condition::Broken) => {
+                match after(&session, &mut duties, failures).await {
+                    true => session.mend_only().await,
+                    false => continue,
+                }
+            }
+            (Mirror::Off, Condition::Broken) if duty.busy => {
+                match after(&session, &mut duties, failures).await {
+                    true => session.mend_only().await,
+                    false => continue,
+                }
+            }
             (Mirror::Off | Mirror::Paused, Condition::Broken | Condition::Missing) => {
-                if duties.changed().await.is_err() {
-                    return;
+                // A command has been counted before its sandbox is there: the link that is then
+                // opened is to be looked after too.
+                tokio::select! {
+                    changed = duties.changed() => if changed.is_err() {
+                        return;
+                    },
+                    _ = ways.changed() => {}
                 }
                 continue;
             }
@@ -109,7 +127,7 @@ async fn due(session: &Session, duty: Duty, inbox: &Inbox, failures: u32) -> Due
             }
             Activity::Full(_) => FULL_INTERVAL,
             Activity::Halted(_) => HALTED_INTERVAL,
-            Activity::Failed(_) | Activity::Reconnecting(_) => backoff(failures),
+            Activity::Failed(_) | Activity::Reconnecting(_) => backoff(failures, chance()),
         };
         let again = async {
             tokio::time::sleep(wait).await;
@@ -152,20 +170,33 @@ async fn make(session: &Session) -> Result<(), CliError> {
 }
 
 /// Waits as long as so many failures ask for; false if the duty changed meanwhile.
-async fn after(duties: &mut watch::Receiver<Duty>, failures: u32) -> bool {
+async fn after(session: &Session, duties: &mut watch::Receiver<Duty>, failures: u32) -> bool {
     if failures == 0 {
         return true;
     }
-    tokio::select! {
+    let until = tokio::time::Instant::now() + backoff(failures, chance());
+    session.ways.retry_at(Some(until));
+    let due = tokio::select! {
         _ = duties.changed() => false,
-        () = tokio::time::sleep(backoff(failures)) => true,
-    }
+        () = tokio::time::sleep_until(until) => true,
+    };
+    session.ways.retry_at(None);
+    due
 }
 
-/// How long to wait after so many failures in a row, at least one.
-fn backoff(failures: u32) -> Duration {
+/// How long to wait after so many failures in a row, at least one; `chance` is between 0 and 1.
+/// Several who wait for the same must not all come at the same time.
+fn backoff(failures: u32, chance: f64) -> Duration {
     let doubled = BACKOFF_MIN.saturating_mul(1 << (failures.clamp(1, 16) - 1));
-    doubled.min(BACKOFF_MAX)
+    let max = if failures < SOON_MAX { BACKOFF_SOON_MAX } else { BACKOFF_MAX };
+    doubled.min(max).mul_f64(1.0 - chance / 2.0)
+}
+
+fn chance() -> f64 {
+    let mut byte = [0];
+    // Without chance all wait the longest.
+    let _ = getrandom::fill(&mut byte);
+    f64::from(byte[0]) / 255.0
 }
 
 #[cfg(test)]
@@ -173,9 +204,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_half_a_minute() {
-        let seconds: Vec<u64> = (1..9).map(|failures| backoff(failures).as_secs()).collect();
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 30, 30, 30]);
-        assert_eq!(backoff(u32::MAX), BACKOFF_MAX);
+    fn waits_double_up_to_five_seconds_and_after_two_minutes_to_half_a_minute() {
+        let millis = |failures| backoff(failures, 0.0).as_millis();
+        assert_eq!([1, 2, 3, 4, 5, 6, 29].map(millis), [250, 500, 1000, 2000, 4000, 5000, 5000]);
+        assert_eq!([30, u32::MAX].map(millis), [30_000, 30_000]);
+        assert_eq!(backoff(6, 1.0), BACKOFF_SOON_MAX / 2);
     }
 }

@@ -4,6 +4,8 @@
 //! because it does not answer. A sandbox that is gone is made anew, and its replica with it: the
 //! ancestor is empty then (I9), so nothing of the host is taken for deleted.
 
+mod mend;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,14 +13,15 @@ use std::time::{Duration, Instant};
 use tokio::task::spawn_blocking;
 
 use crate::config::Profile;
-use crate::driver::{Progress, Sandbox, SandboxState};
+use crate::driver::{Progress, Sandbox};
 use crate::error::{CliError, ExitCode};
 use crate::link::Link;
 use crate::session::Spec;
+use crate::session::errors::sync_error;
 use crate::session::events::{Events, notes_of, with_progress};
 use crate::session::key;
-use crate::session::lifecycle::{Lifecycle, Mirror};
-use crate::session::live::{HostTask, Live, Maker, state_directory, sync_error};
+use crate::session::lifecycle::Mirror;
+use crate::session::live::{Adopted, HostTask, Live, Maker, state_directory};
 use crate::session::proto::session_event::Event;
 use crate::session::server::{News, Session, now_ms};
 use crate::session::view::Activity;
@@ -114,9 +117,47 @@ impl Session {
         let live = made?;
         state.stopped = None;
         state.has_run = revive;
-        self.show(|view| view.linked(Some(&live.sandbox.name), true, now_ms()));
-        state.live = Some(live);
+        self.settle_in(state, live);
         Ok(())
+    }
+
+    fn settle_in(&self, state: &mut State, live: Live) {
+        self.show(|view| view.linked(Some(&live.sandbox.name), true, now_ms()));
+        self.ways.open(&live.link(), &live.sandbox);
+        state.live = Some(live);
+    }
+
+    /// Takes over the sandbox of an earlier process of this session that died. False if there is
+    /// none any more: the session begins as any other then.
+    ///
+    /// # Errors
+    /// If it may be there and cannot be reached, or the project cannot be read.
+    pub(super) async fn adopt(&self) -> Result<bool, CliError> {
+        let mut state = self.state.lock().await;
+        let patterns = self.patterns(&[]);
+        let host = self.read_host(state.maker.spec(), patterns.clone());
+        match state.maker.adopt(host, patterns).await? {
+            Adopted::Live(live) => {
+                let words = "the session ended without a word, and its successor brings home what \
+                             is in the sandbox";
+                state.has_run = true;
+                self.life(|life| life.synchronised(Some(words.to_owned())));
+                self.settle_in(&mut state, *live);
+                Ok(true)
+            }
+            Adopted::Stopped(sandbox) => {
+                let words = format!("the sandbox `{}` has stopped", sandbox.name);
+                state.has_run = true;
+                state.stopped = Some(sandbox);
+                self.ways.stopped(&words);
+                self.life(|life| life.synchronised(Some(words)));
+                Ok(true)
+            }
+            Adopted::Gone => {
+                state.maker.remove_all().await?;
+                Ok(false)
+            }
+        }
     }
 
     /// The patterns of the command lines that hold for one synchronisation.
@@ -166,8 +207,9 @@ impl Session {
             None => Condition::Missing,
             Some(live) => {
                 let link = Box::new(live.link());
+                let is_whole = live.is_whole();
                 match live.engine().map(|engine| engine.inbox()) {
-                    Some(inbox) if link.is_open() => Condition::Whole { inbox, link },
+                    Some(inbox) if is_whole => Condition::Whole { inbox, link },
                     _ => Condition::Broken,
                 }
             }
@@ -182,6 +224,12 @@ impl Session {
     /// True if there is a sandbox that can be reached.
     pub(super) async fn is_live(&self) -> bool {
         self.state.lock().await.live.as_ref().is_some_and(Live::is_whole)
+    }
+
+    /// True if there is a sandbox, whether it can be reached or not.
+    pub(super) async fn is_there(&self) -> bool {
+        let state = self.state.lock().await;
+        state.live.is_some() || state.stopped.is_some()
     }
 
     /// True if a person wants nothing to move.
@@ -306,147 +354,12 @@ impl Session {
         let _ = self.news.send(News::Note(note));
     }
 
-    /// Mends the sandbox's link if it has ended, without making another sandbox: one that is gone
-    /// is given up.
-    ///
-    /// # Errors
-    /// If it may be there and does not answer.
-    pub(super) async fn mend_only(&self) -> Result<(), CliError> {
-        self.mend(&mut *self.state.lock().await).await
-    }
-
-    /// The sandbox stayed although nobody used it, and its link ended: brings home what is in it,
-    /// and ends the session once nothing keeps it any more. True if it has ended.
-    ///
-    /// # Errors
-    /// If it may be there and does not answer, or cannot be brought home.
-    pub(super) async fn bring_home(&self) -> Result<bool, CliError> {
-        let mut state = self.state.lock().await;
-        self.mend(&mut state).await?;
-        if state.stopped.is_some() {
-            self.make(&mut state, self.patterns(&[]), &|_| {}).await?;
+    /// Writes down whether the session goes on without users.
+    pub(super) async fn record_hold(&self) {
+        let (hold, exclude) = (self.life(|life| life.is_held()), self.mirror_exclude().clone());
+        if let Err(error) = self.state.lock().await.maker.record_hold(hold, &exclude) {
+            tracing::warn!(%error, "a successor of this session would not know that it goes on");
         }
-        if state.live.is_some() {
-            self.carry(&mut state, How::Last, Instant::now(), None).await?;
-        }
-        drop(state);
-        let unused = |life: &mut Lifecycle| {
-            let unused = life.users() == 0 && !life.is_held();
-            unused && life.end() == crate::session::lifecycle::Next::End
-        };
-        if !self.life(unused) {
-            return Ok(false);
-        }
-        self.tear_down().await?;
-        Ok(true)
-    }
-
-    async fn mend(&self, state: &mut State) -> Result<(), CliError> {
-        let State { maker, live: Some(live), has_run, .. } = state else { return Ok(()) };
-        if live.is_whole() {
-            return Ok(());
-        }
-        let sandbox = live.sandbox.clone();
-        let broke = broke(&sandbox);
-        if *has_run {
-            self.life(|life| life.synchronised(Some(broke.clone())));
-        }
-        let is_known = self.show(|view| {
-            view.linked(Some(&sandbox.name), false, now_ms());
-            let is_known = view.reply.why.starts_with(UNREACHED);
-            if !is_known {
-                view.act(Activity::Reconnecting(broke.clone()));
-            }
-            is_known
-        });
-        let patterns = self.patterns(&[]);
-        let spec = maker.spec().clone();
-        let host = || self.read_host(&spec, patterns.clone());
-        let Err(error) = maker.redial(live, host, patterns.clone()).await else {
-            self.show(|view| {
-                view.linked(Some(&sandbox.name), true, now_ms());
-                view.act(Activity::Settled);
-            });
-            self.tell(format!("{broke}, and is open again"));
-            return Ok(());
-        };
-        if live.link().is_open() {
-            return Err(error);
-        }
-        let found = maker.autopsy(&sandbox).await;
-        match found.state {
-            Some(SandboxState::Gone) => self.lose(state, &sandbox, false, found.words).await,
-            Some(SandboxState::Stopped { .. }) => {
-                self.lose(state, &sandbox, true, found.words).await
-            }
-            Some(SandboxState::Running) | None => {
-                let why = format!("{UNREACHED}{}", found.words);
-                if !is_known {
-                    self.tell(why.clone());
-                }
-                self.show(|view| view.act(Activity::Reconnecting(why)));
-                Err(CliError::new(ExitCode::Unreachable, found.words)
-                    .because(&error)
-                    .hint("`skync down --discard` gives it up"))
-            }
-        }
-    }
-
-    /// The sandbox does not run any more.
-    async fn lose(
-        &self,
-        state: &mut State,
-        sandbox: &Sandbox,
-        is_there: bool,
-        words: String,
-    ) -> Result<(), CliError> {
-        let revives = is_there && state.maker.revives();
-        let next = match (self.life(|life| life.mirror()), revives) {
-            (Mirror::On, false) => "; making a new one",
-            (Mirror::On, true) => "; starting it again",
-            (Mirror::Off | Mirror::Paused, _) => "",
-        };
-        let told = format!("{words}{next}");
-        self.show(|view| view.act(Activity::Reconnecting(told.clone())));
-        self.tell(told);
-        if !revives {
-            return self.bury(state, sandbox).await;
-        }
-        // What only it has must not go with its agent.
-        state.live = None;
-        state.stopped = Some(sandbox.clone());
-        let unsynced = state.has_run.then_some(words);
-        self.life(|life| life.synchronised(unsynced));
-        Ok(())
-    }
-
-    /// The link to a sandbox has ended by itself under a command: finds out why, and removes what
-    /// is left of it, unless a mirror mends it.
-    pub(super) async fn sandbox_lost(&self, sandbox: &Sandbox) -> String {
-        let mut state = self.state.lock().await;
-        let mirrored = self.life(|life| life.mirror()) != Mirror::Off;
-        if mirrored
-            && let Some(live) = state.live.as_ref().filter(|live| live.sandbox.id == sandbox.id)
-        {
-            let link = live.link();
-            if tokio::time::timeout(LINK_END_SHOWS, link.closed()).await.is_err() {
-                return format!("{}, and is open again", broke(sandbox));
-            }
-        }
-        let why = state.maker.autopsy(sandbox).await.words;
-        if !mirrored && let Err(error) = self.bury(&mut state, sandbox).await {
-            tracing::warn!(%error, "what is left of a sandbox could not be removed");
-        }
-        why
-    }
-
-    async fn bury(&self, state: &mut State, sandbox: &Sandbox) -> Result<(), CliError> {
-        if state.live.as_ref().is_some_and(|live| live.sandbox.id == sandbox.id) {
-            state.live = None;
-            self.life(Lifecycle::sandbox_gone);
-            self.show(|view| view.linked(None, false, now_ms()));
-        }
-        state.maker.remove(sandbox).await
     }
 
     /// Removes the sandbox at the session's end.
@@ -457,6 +370,7 @@ impl Session {
         if state.is_making {
             state.maker.remove_all().await?;
         }
+        self.ways.close();
         if let Some(stopped) = state.stopped.take() {
             state.maker.remove(&stopped).await?;
         }

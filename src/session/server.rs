@@ -2,9 +2,10 @@
 //!
 //! What it does with its sandbox is in `sandbox`, its calls are in `service`.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -21,22 +22,31 @@ use tokio::sync::{Mutex as AsyncMutex, Notify, broadcast, watch};
 use crate::config::Profile;
 use crate::driver::Driver;
 use crate::error::CliError;
-use crate::session::exec::Wishes;
+use crate::operation::{OperationId, Store};
+use crate::session::errors::state_error;
 use crate::session::journal::{Entry, Journal};
 use crate::session::lifecycle::{Lifecycle, Mirror, Next, User};
-use crate::session::live::{Maker, state_error};
+use crate::session::live::Maker;
+use crate::session::operations::{Operation, Operations};
 use crate::session::proto::session_server::SessionServer;
 use crate::session::proto::{MovedBatch, StatusReply};
 use crate::session::sandbox::{How, State};
 use crate::session::service::Service;
 use crate::session::view::View;
-use crate::session::{Spec, cleanup, edits, key, mirror, socket};
-use crate::state::{self, Places};
+use crate::session::ways::Ways;
+use crate::session::wish::Wishes;
+use crate::session::{Spec, cleanup, edits, key, mirror, socket, succession};
+use crate::state::{self, Lock, Places};
 
 /// Pieces of news that wait for a slow `up`; then it is told how many it has missed.
 const NEWS_WAITING_MAX: usize = 64;
 /// How long commands have to end when the session is told to.
 const END_PATIENCE: Duration = Duration::from_secs(20);
+/// How long who has started a session may take to say what for.
+const UNUSED_PATIENCE: Duration = Duration::from_secs(10);
+/// How long somebody may take to look whether a session lives.
+const CLAIM_PATIENCE: Duration = Duration::from_millis(500);
+const CLAIM_INTERVAL: Duration = Duration::from_millis(10);
 /// Between two looks whether they have.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -51,6 +61,14 @@ pub struct Session {
     pub(super) state: AsyncMutex<State>,
     life: Mutex<Lifecycle>,
     wishes: Mutex<Wishes>,
+    /// The way to the sandbox, for whoever has something to do there.
+    pub(super) ways: Ways,
+    /// The operations there are.
+    pub(super) operations: Operations,
+    /// What is written down of operations.
+    pub(super) store: Store,
+    /// Clients at whose terminal a person sits.
+    persons: watch::Sender<u32>,
     /// Patterns of the command lines of all `up`s.
     mirror_exclude: Mutex<Vec<String>>,
     /// What the mirror is to do; follows `life`.
@@ -69,6 +87,8 @@ pub(super) struct Duty {
     pub(super) mirror: Mirror,
     /// The sandbox stays although nobody uses it: see that its link stays open.
     pub(super) kept: bool,
+    /// Commands need the link.
+    pub(super) busy: bool,
     /// Nothing any more.
     pub(super) ending: bool,
 }
@@ -105,18 +125,50 @@ pub async fn serve(
     driver: Arc<dyn Driver>,
     ready: impl FnOnce(),
 ) -> io::Result<()> {
-    let key = key(&spec.root, &spec.profile.name);
-    let runtime_dir = places.runtime_dir().map_err(io::Error::other)?;
+    let (key, id) = (key(&spec.root, &spec.profile.name), spec.id.clone());
+    let runtime_dir = places.runtime_dir().map_err(io::Error::other)?.to_owned();
+    let busy = || io::Error::from(io::ErrorKind::WouldBlock);
+    // First of all: whoever finds the id unclaimed may remove what it stands for.
+    let journal = Journal::open(&places).map_err(io::Error::other)?;
+    let _lives = claim(&journal, &spec.id).await?.ok_or_else(busy)?;
     // One session for each project and profile; the lock goes with the process.
     let lock =
         state::try_lock(&runtime_dir.join(format!("{key}.lock"))).map_err(io::Error::other)?;
-    let Some(_only) = lock else { return Err(io::Error::from(io::ErrorKind::WouldBlock)) };
-    let journal = Journal::open(&places).map_err(io::Error::other)?;
-    let _lives = journal.claim(&spec.id).map_err(io::Error::other)?;
-    let runtime = runtime_dir.join(&spec.id);
-    state::make_private_directory(&runtime).map_err(io::Error::other)?;
-    let socket = socket(&places, &key);
-    let entry = Entry::new(spec.id.clone(), &spec.root, &spec.profile, &runtime, &socket);
+    let _only = lock.ok_or_else(busy)?;
+    let (session, listener, former) =
+        open(places, spec, driver, journal, &runtime_dir.join(&id), &key)?;
+    tokio::spawn(mirror::run(Arc::clone(&session)));
+    tokio::spawn(edits::run(Arc::clone(&session)));
+    if let Some(former) = former {
+        succession::take_over(&session, &former).await.map_err(io::Error::other)?;
+    }
+    ready();
+    tokio::spawn(end_unused(Arc::clone(&session), UNUSED_PATIENCE));
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        () = accept(listener, &session) => {}
+        () = session.ending.notified() => {}
+        () = ended_by_signal(&session, &mut term, &mut int) => {}
+    }
+    Ok(())
+}
+
+/// The session with its files and its socket; what an earlier process of it had, if one died.
+fn open(
+    places: Places,
+    spec: Spec,
+    driver: Arc<dyn Driver>,
+    journal: Journal,
+    runtime: &Path,
+    key: &str,
+) -> io::Result<(Arc<Session>, UnixListener, Option<Entry>)> {
+    state::make_private_directory(runtime).map_err(io::Error::other)?;
+    let socket = socket(&places, key);
+    // One that died may have left a sandbox, with commands that run in it.
+    let former = journal.find(&spec.id);
+    let entry = former.clone().unwrap_or_else(|| {
+        Entry::new(spec.id.clone(), &spec.root, &spec.profile, runtime, &socket)
+    });
     // A session killed before its keeper could clean up may have left one.
     state::remove_file(&socket).map_err(io::Error::other)?;
     let listener = UnixListener::bind(&socket)?;
@@ -124,7 +176,10 @@ pub async fn serve(
     // From here on the keeper knows what there is to remove.
     journal.write(&entry).map_err(io::Error::other)?;
     let owner = owner();
-    let maker = Maker::new(spec.clone(), driver, journal.clone(), entry, owner);
+    let persons = watch::Sender::new(0);
+    let person = is_person(&persons);
+    let maker = Maker::new(spec.clone(), driver, journal.clone(), entry, owner, person);
+    let store = Store::open(&places).map_err(io::Error::other)?;
     let facts = StatusReply {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -140,22 +195,68 @@ pub async fn serve(
         state: AsyncMutex::new(State::new(maker)),
         life: Mutex::default(),
         wishes: Mutex::default(),
+        ways: Ways::default(),
+        operations: Operations::default(),
+        store,
+        persons,
         mirror_exclude: Mutex::default(),
         duty: watch::Sender::default(),
         view: watch::Sender::new(View::new(facts)),
         news: broadcast::Sender::new(NEWS_WAITING_MAX),
         ending: Notify::new(),
     });
-    tokio::spawn(mirror::run(Arc::clone(&session)));
-    tokio::spawn(edits::run(Arc::clone(&session)));
-    ready();
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        () = accept(listener, &session) => {}
-        () = session.ending.notified() => {}
-        () = ended_by_signal(&session, &mut term, &mut int) => {}
+    Ok((session, listener, former))
+}
+
+/// Ends a session that nobody uses after a while: whoever started it has gone, or only asked for what
+/// is not there any more.
+pub(super) async fn end_unused(session: Arc<Session>, patience: Duration) {
+    tokio::time::sleep(patience).await;
+    let is_unused = session.life(|life| {
+        life.users() == 0 && !life.is_held() && !life.is_ending() && life.end() == Next::End
+    });
+    if !is_unused {
+        return;
     }
-    Ok(())
+    if let Err(error) = session.tear_down().await {
+        tracing::error!(%error, "something is left for the keeper to remove");
+    }
+    session.end();
+}
+
+/// Says that the session of this id lives; nothing if another one says so. Who only looks whether it
+/// lives holds the claim for a moment.
+async fn claim(journal: &Journal, id: &str) -> io::Result<Option<Lock>> {
+    let deadline = tokio::time::Instant::now() + CLAIM_PATIENCE;
+    loop {
+        let claimed = journal.claim(id).map_err(io::Error::other)?;
+        if claimed.is_some() || tokio::time::Instant::now() >= deadline {
+            return Ok(claimed);
+        }
+        tokio::time::sleep(CLAIM_INTERVAL).await;
+    }
+}
+
+/// Whether there is any person.
+fn is_person(persons: &watch::Sender<u32>) -> watch::Receiver<bool> {
+    let (tell, person) = watch::channel(false);
+    let mut persons = persons.subscribe();
+    tokio::spawn(async move {
+        while persons.changed().await.is_ok() {
+            let any = *persons.borrow_and_update() > 0;
+            tell.send_if_modified(|before| std::mem::replace(before, any) != any);
+        }
+    });
+    person
+}
+
+/// A person who sits at a terminal, until the value is dropped.
+pub(super) struct Person(watch::Sender<u32>);
+
+impl Drop for Person {
+    fn drop(&mut self) {
+        self.0.send_modify(|persons| *persons -= 1);
+    }
 }
 
 /// Returns when a signal has ended the session.
@@ -233,6 +334,7 @@ impl Session {
         let duty = Duty {
             mirror: life.mirror(),
             kept: life.users() == 0 && life.kept().is_some(),
+            busy: life.commands() > 0,
             ending: life.is_ending(),
         };
         self.duty.send_if_modified(|old| std::mem::replace(old, duty) != duty);
@@ -267,6 +369,24 @@ impl Session {
     /// An `Exec` has ended: nobody can wish anything of it.
     pub fn forget_wish(&self, id: &[u8]) {
         self.wishes().remove(id);
+    }
+
+    /// The operations there are.
+    pub(super) fn operations(&self) -> MutexGuard<'_, BTreeMap<OperationId, Arc<Operation>>> {
+        // Each change is one call.
+        self.operations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An operation is over, and its clients have heard so.
+    pub(super) fn forget_operation(&self, id: OperationId) {
+        self.operations().remove(&id);
+        self.forget_wish(&id.to_vec());
+    }
+
+    /// A person sits at a terminal of this session until the value is dropped.
+    pub(super) fn person_comes(&self) -> Person {
+        self.persons.send_modify(|persons| *persons += 1);
+        Person(self.persons.clone())
     }
 
     /// A user goes; if it was the last one, so does everything else.

@@ -2,24 +2,38 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::Stream;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::config::OnDisconnect;
+use crate::error::{CliError, ExitCode};
+use crate::operation::{OperationId, Record};
+use crate::session::attach::{self, Terms};
 use crate::session::content;
-use crate::session::events::Events;
-use crate::session::exec::{self, Wish};
+use crate::session::events::{Events, failure};
+use crate::session::exec;
 use crate::session::lifecycle::{Lifecycle, User};
+use crate::session::operations::{Operation, Phase};
+use crate::session::overview;
+use crate::session::proto::session_event::Event;
 use crate::session::proto::{
-    ContentReply, ContentRequest, ControlReply, ControlRequest, DownRequest, ExecRequest,
-    FlushRequest, PauseReply, PauseRequest, ResumeRequest, SessionEvent, StatusReply,
-    StatusRequest, UpRequest, exec_request, session_server,
+    Begin, CancelReply, CancelRequest, ContentReply, ContentRequest, ControlReply, ControlRequest,
+    DownRequest, ExecRequest, Finished, FlushRequest, Join, OperationsReply, OperationsRequest,
+    PauseReply, PauseRequest, ResumeRequest, SessionEvent, StatusReply, StatusRequest, UpRequest,
+    exec_request, join, session_server,
 };
-use crate::session::server::Session;
+use crate::session::server::{Session, end_unused, now_ms};
+use crate::session::succession;
+use crate::session::supervise::{self, SIGINT, SIGKILL};
 use crate::session::up::{self, STATUS_INTERVAL, Why};
+use crate::session::wish::Wish;
 
+/// How long an operation goes on when its client has gone without a word, if nobody says otherwise.
+const DISCONNECT_MS: u64 = 10 * 60 * 1000;
 /// Events that wait for a client; output waits in the sandbox.
 const EVENTS_WAITING_MAX: usize = 16;
 
@@ -41,12 +55,117 @@ impl Service {
         wishes
     }
 
+    /// A client asks for a command; once more, it joins the one it asked for.
+    fn begin(
+        &self,
+        mut begin: Begin,
+        requests: Streaming<ExecRequest>,
+    ) -> Result<Response<EventStream>, Status> {
+        let id = OperationId::from_bytes(&begin.id)
+            .ok_or_else(|| Status::invalid_argument("an operation's id has 16 bytes"))?;
+        let terms = Terms::of_begin(&begin);
+        let (events, stream) = channel();
+        let known = self.0.operations().get(&id).cloned();
+        if let Some(known) = known {
+            if known.is_same(&begin) {
+                let attachment = known.attach(terms.input);
+                let session = Arc::clone(&self.0);
+                tokio::spawn(attach::run(session, known, terms, requests, events, attachment));
+            } else {
+                tokio::spawn(refuse(events, "another command has this operation's id".to_owned()));
+            }
+            return Ok(stream);
+        }
+        if self.0.store.knows(id) {
+            // It was asked for before, and may have run.
+            let session = Arc::clone(&self.0);
+            tokio::spawn(async move {
+                attach::absent(&session, &id.to_vec(), 0, &events).await;
+                events.read_to_the_end().await;
+                end_unused(session, Duration::ZERO).await;
+            });
+            return Ok(stream);
+        }
+        if let Some(taken) = self.name_is_taken(&begin.name) {
+            tokio::spawn(refuse(events, taken));
+            return Ok(stream);
+        }
+        self.join(User::Command)?;
+        let wishes = self.wishes_of(&begin.id);
+        let operation = Arc::new(self.operation(id, &mut begin));
+        self.0.operations().insert(id, Arc::clone(&operation));
+        let attachment = operation.attach(terms.input);
+        let session = Arc::clone(&self.0);
+        tokio::spawn(exec::run(session, Arc::clone(&operation), wishes, events.clone()));
+        let session = Arc::clone(&self.0);
+        tokio::spawn(attach::run(session, operation, terms, requests, events, attachment));
+        Ok(stream)
+    }
+
+    fn operation(&self, id: OperationId, begin: &mut Begin) -> Operation {
+        let profile = self.0.profile();
+        let disconnect_ms = match begin.disconnect_ms {
+            0 => profile.on_disconnect.map_or(DISCONNECT_MS, OnDisconnect::to_ms),
+            ms => ms,
+        };
+        let mut record = Record::new(id, self.0.root(), profile.name.clone(), &begin.argv);
+        record.name.clone_from(&begin.name);
+        record.began_ms = now_ms();
+        record.detached = begin.detach;
+        record.terminal = begin.terminal.is_some();
+        record.disconnect_ms = disconnect_ms;
+        Operation::new(begin.clone(), record, succession::patience_of(disconnect_ms))
+    }
+
+    fn name_is_taken(&self, name: &str) -> Option<String> {
+        let taken =
+            !name.is_empty() && self.0.operations().values().any(|known| known.begin.name == name);
+        taken.then(|| format!("an operation with the name `{name}` runs already"))
+    }
+
+    /// A client joins an operation.
+    fn attach(&self, join: &Join, requests: Streaming<ExecRequest>) -> Response<EventStream> {
+        let (events, stream) = channel();
+        let session = Arc::clone(&self.0);
+        let known =
+            OperationId::from_bytes(&join.id).and_then(|id| self.0.operations().get(&id).cloned());
+        match known {
+            Some(operation) => {
+                let terms = Terms::of_join(join);
+                let attachment = operation.attach(terms.input);
+                tokio::spawn(attach::run(session, operation, terms, requests, events, attachment));
+            }
+            None => {
+                let id = join.id.clone();
+                let from = match join.from {
+                    Some(join::From::Offset(offset)) if !join.wait => offset,
+                    // Whoever wants another part of it reads what is kept itself.
+                    _ => u64::MAX,
+                };
+                tokio::spawn(async move {
+                    attach::absent(&session, &id, from, &events).await;
+                    events.read_to_the_end().await;
+                    end_unused(session, Duration::ZERO).await;
+                });
+            }
+        }
+        stream
+    }
+
     fn flush(&self, why: Why) -> Result<Response<EventStream>, Status> {
         self.join(User::Command)?;
         let (events, stream) = channel();
         tokio::spawn(up::flush(Arc::clone(&self.0), why, events));
         Ok(stream)
     }
+}
+
+/// Says no to a client that asked for a command.
+async fn refuse(events: Events, why: String) {
+    let error = CliError::new(ExitCode::NotStarted, why)
+        .hint("`skync ps` lists what runs; choose another `--name`");
+    events.send(failure(error)).await;
+    events.send(Event::Finished(Finished::default())).await;
 }
 
 fn channel() -> (Events, Response<EventStream>) {
@@ -65,14 +184,56 @@ impl session_server::Session for Service {
     ) -> Result<Response<EventStream>, Status> {
         let mut requests = request.into_inner();
         let first = requests.message().await?.and_then(|request| request.request);
-        let Some(exec_request::Request::Begin(begin)) = first else {
-            return Err(Status::invalid_argument("the first request has `begin`"));
+        match first {
+            Some(exec_request::Request::Begin(begin)) => self.begin(begin, requests),
+            Some(exec_request::Request::Join(join)) => Ok(self.attach(&join, requests)),
+            Some(_) | None => {
+                Err(Status::invalid_argument("the first request has `begin` or `join`"))
+            }
+        }
+    }
+
+    async fn operations(
+        &self,
+        request: Request<OperationsRequest>,
+    ) -> Result<Response<OperationsReply>, Status> {
+        let id = OperationId::from_bytes(&request.into_inner().id);
+        let operations = overview::operations(&self.0, id).await;
+        Ok(Response::new(OperationsReply { operations }))
+    }
+
+    async fn cancel(
+        &self,
+        request: Request<CancelRequest>,
+    ) -> Result<Response<CancelReply>, Status> {
+        let request = request.into_inner();
+        let operation = OperationId::from_bytes(&request.id)
+            .and_then(|id| self.0.operations().get(&id).cloned());
+        let Some(operation) = operation else {
+            return Ok(Response::new(CancelReply::default()));
         };
-        self.join(User::Command)?;
-        let wishes = self.wishes_of(&begin.id);
-        let (events, stream) = channel();
-        tokio::spawn(exec::run(Arc::clone(&self.0), begin, requests, wishes, events));
-        Ok(stream)
+        let (first, grace) = match (request.kill, request.grace_ms) {
+            (true, _) => (SIGKILL, Some(Duration::ZERO)),
+            (false, 0) => (SIGINT, None),
+            (false, ms) => (SIGINT, Some(Duration::from_millis(ms.into()))),
+        };
+        let found = CancelReply { found: true, ..CancelReply::default() };
+        if operation.place().is_none() {
+            // Before it has started any wish gives it up; afterwards it changes nothing.
+            if let Some(wish) = self.0.wishes().get(&request.id) {
+                wish.send_modify(|wish| wish.cancel = true);
+            }
+            let had_ended = matches!(*operation.phase.borrow(), Phase::Over(_));
+            return Ok(Response::new(CancelReply { had_ended, ..found }));
+        }
+        let had_ended = matches!(*operation.phase.borrow(), Phase::Ending(..));
+        match supervise::cancel(Arc::clone(&self.0), operation, first, grace).await {
+            Some(Ok((stopped, survivors))) => {
+                Ok(Response::new(CancelReply { had_ended, stopped, survivors, ..found }))
+            }
+            Some(Err(status)) => Err(status),
+            None => Ok(Response::new(CancelReply { had_ended: true, ..found })),
+        }
     }
 
     type UpStream = EventStream;
@@ -91,6 +252,15 @@ impl session_server::Session for Service {
         request: Request<ControlRequest>,
     ) -> Result<Response<ControlReply>, Status> {
         let request = request.into_inner();
+        if request.detach {
+            let operation = OperationId::from_bytes(&request.id)
+                .and_then(|id| self.0.operations().get(&id).cloned());
+            let Some(operation) = operation else {
+                return Ok(Response::new(ControlReply { found: false }));
+            };
+            exec::let_go(&self.0, &operation).await;
+            return Ok(Response::new(ControlReply { found: true }));
+        }
         let wishes = self.0.wishes();
         let wish = wishes.get(&request.id);
         if let Some(wish) = wish {

@@ -14,13 +14,17 @@ use crate::error::{CliError, ExitCode};
 use crate::session::events::{
     Events, failure, notes_of, progress_to_client, summary, tell_lines, tell_of,
 };
-use crate::session::exec::{Wish, given_up, interrupted};
 use crate::session::lifecycle::{Lifecycle, Mirror, User};
 use crate::session::proto::session_event::Event;
 use crate::session::proto::{Finished, SyncSummary, UpRequest};
 use crate::session::sandbox::{How, ProgressShown};
 use crate::session::server::{News, Session};
 use crate::session::view::Activity;
+use crate::session::ways::Way;
+use crate::session::wish::{Wish, given_up, interrupted};
+
+/// How long commands that are given up may take to leave.
+const GIVE_UP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Between two states that a client is shown.
 pub(super) const STATUS_INTERVAL: Duration = Duration::from_millis(100);
@@ -75,6 +79,7 @@ async fn begin(
     if session.is_paused() {
         if request.hold {
             session.life(Lifecycle::hold);
+            session.record_hold().await;
         }
         events.note("the mirror is paused: `skync resume` goes on".to_owned()).await;
         return Ok(None);
@@ -97,6 +102,7 @@ async fn begin(
             }
             life.begin_mirror();
         });
+        session.record_hold().await;
     }
     match synchronised {
         Ok((report, ..)) => {
@@ -176,8 +182,8 @@ async fn leave(session: &Session, user: User, sync: Option<SyncSummary>, events:
         sync,
         ending: left.ending,
         kept: left.kept.unwrap_or_default(),
-        timings: None,
         goes_on: left.goes_on,
+        ..Finished::default()
     };
     events.send(Event::Finished(finished)).await;
     if ends {
@@ -254,6 +260,18 @@ async fn flushed(session: &Session, why: Why, events: &Events) -> Result<SyncSum
     }
 }
 
+/// A person gives up a sandbox that cannot be reached: so are the commands in it.
+async fn give_up_what_is_out_of_reach(session: &Session) {
+    if !matches!(session.ways.now(), Way::Lost(_)) {
+        return;
+    }
+    let operations: Vec<_> = session.operations().values().cloned().collect();
+    operations.iter().for_each(|operation| operation.give_up());
+    let mut duties = session.duty.subscribe();
+    let left = duties.wait_for(|duty| !duty.busy);
+    let _ = tokio::time::timeout(GIVE_UP_PATIENCE, left).await;
+}
+
 /// Runs one `Down`: brings home what it can, then ends the session unless that would lose
 /// something.
 pub(super) async fn down(session: Arc<Session>, discard: bool, events: Events) {
@@ -263,6 +281,9 @@ pub(super) async fn down(session: Arc<Session>, discard: bool, events: Events) {
         && let Err(error) = session.synchronise(Some(&events), How::Last).await
     {
         tracing::warn!(%error, "the last synchronisation failed");
+    }
+    if discard {
+        give_up_what_is_out_of_reach(&session).await;
     }
     if let Err((why, used)) =
         session.life(|life| life.down(discard).map_err(|why| (why, life.users() > 0)))

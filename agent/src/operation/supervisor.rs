@@ -1,195 +1,169 @@
-//! The process that owns one operation: parent of the command and subreaper of all it starts.
+//! The process that owns one operation: parent of the command, subreaper of all that it starts,
+//! keeper of its terminal, its output and its input.
 //!
 //! Each operation has one, so that what belongs to an operation is known for certain, whatever it
-//! forks. Standard streams are the command's own pipes, made by the agent and passed through: no
-//! byte is copied here. The process stays until no descendant is left (a daemon that the command
-//! put into the background lives on, as it would in a shell) or until the agent goes away; then
-//! it kills what is left.
+//! forks, and so that an operation outlives the link, the session and the agent: they are its
+//! clients, by a socket in the operation's directory. It ends when it has been forgotten and
+//! nothing of the command is left (a daemon that the command put into the background lives on, as
+//! it would in a shell), or when no agent has watched it for the lease; then it kills what is left.
+//!
+//! One thread does everything, and it never makes another: stopping an operation must work where
+//! no process can be made any more.
+
+mod attach;
+mod calls;
+mod command;
+mod input;
+mod ladder;
+mod output;
+mod shared;
+mod terminal;
 
 use std::collections::HashSet;
-use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, wait};
+use rustix::process::{WaitOptions, kill_process_group, wait};
+use tokio::net::UnixStream;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::{LocalSet, spawn_local};
 
-use super::frame::Frame;
-use super::processes::{Swept, kill_all, signal_and_wait};
-use super::{memory, program};
-use crate::proto::{Exit, StartFailure, StartReply, StartRequest};
+use self::command::Started;
+use self::output::Source;
+use self::shared::{Ended, Shared, now_ms};
+use super::frame::{Frame, Frames};
+use super::memory;
+use super::place::{self, Place};
+use super::processes::kill_all;
+use crate::own;
+use crate::proto::{StartReply, StartRequest, Stream};
 
 /// The kernel's out-of-memory killer takes the command, not the agent that must tell of it.
 const COMMAND_OOM_SCORE: &str = "500";
 
-/// Runs the operation that the first frame on `control` asks for; returns when nothing is left.
+/// Runs the operation that the first frame on `control` asks for, in its directory; returns when
+/// it has been forgotten, or when nobody has watched it for `lease`.
 ///
 /// # Errors
-/// If the agent goes away before it has said what to run.
-pub fn supervise(control: OwnedFd) -> std::io::Result<()> {
-    let control = UnixStream::from(control);
-    let Some(Frame::Start(request)) = Frame::read(&control)? else {
-        return Err(std::io::Error::other("the agent said nothing"));
-    };
+/// If the agent goes away before it has said what to run, or the socket cannot be made.
+pub fn supervise(control: OwnedFd, directory: &Path, lease: Duration) -> io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    // Only a container has a limit of its own; elsewhere this may be refused, which is no matter.
-    lower_own_claim_to_memory();
-    let kills_before = memory::kills();
-    let leader = match spawn(&request) {
-        Ok(leader) => leader,
-        Err(reply) => return Frame::Started(reply).write(&control),
-    };
-    // Our own copies of the pipes would keep the agent from seeing their end.
-    let null: OwnedFd = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .map(Into::into)
-        .or_else(|_| control.as_fd().try_clone_to_owned())?;
-    rustix::stdio::dup2_stdin(&null)?;
-    rustix::stdio::dup2_stdout(&null)?;
-    rustix::stdio::dup2_stderr(&null)?;
-    let pid = leader.as_raw_nonzero().get().unsigned_abs();
-    Frame::Started(StartReply { pid, ..StartReply::default() }).write(&control)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, run(control, Place::at(directory), lease))
+}
 
-    let commands = control.try_clone()?;
-    std::thread::spawn(move || {
-        obey(&commands, leader);
-        std::process::exit(0);
-    });
-    reap(&control, leader, kills_before);
+async fn run(control: OwnedFd, place: Place, lease: Duration) -> io::Result<()> {
+    let control = std::os::unix::net::UnixStream::from(control);
+    control.set_nonblocking(true)?;
+    let (from, mut to) = UnixStream::from_std(control)?.into_split();
+    let mut frames = Frames::new(from);
+    let Some(Frame::Start(request)) = frames.next().await? else {
+        return Err(io::Error::other("the agent said nothing"));
+    };
+    // Before there is anything that could end, or anybody who could ask.
+    let children = signal(SignalKind::child())?;
+    let ends = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+    // A terminal that hangs up is no reason to end; without a handler it would be one.
+    let _hangup = signal(SignalKind::hangup())?;
+    let listener = place.listen()?;
+    let memory_kills = memory::kills();
+    let started = match start(&request) {
+        Ok(started) => started,
+        Err(reply) => return Frame::Started(reply).write(&mut to).await,
+    };
+    let timeout = Duration::from_millis(request.timeout_ms);
+    let grace = Duration::from_millis(request.grace_ms.into());
+    let Started { leader, input, output, error, terminal } = started;
+    let streams = match error {
+        Some(error) => {
+            [Source::pipe(Stream::Stdout, output)?, Source::pipe(Stream::Stderr, error)?]
+        }
+        None => [Source::terminal(output)?, Source::none(Stream::Stderr)],
+    };
+    let shared = Shared::new(place, request, lease, memory_kills, (leader, terminal));
+    let shared = Rc::new(shared);
+    let first = vec![Frame::Started(shared.started())];
+    spawn_local(reap(Rc::clone(&shared), children));
+    spawn_local(output::carry(Rc::clone(&shared), streams));
+    spawn_local(input::feed(Rc::clone(&shared), input));
+    spawn_local(calls::accept(Rc::clone(&shared), listener));
+    spawn_local(calls::watch(Rc::clone(&shared), frames, to, first));
+    if !timeout.is_zero() {
+        spawn_local(limit(Rc::clone(&shared), timeout, grace));
+    }
+    let told = end(&shared, ends).await;
+    if !told {
+        if shared.ended.get().is_none() {
+            // Without `/proc` there is only this.
+            let _ = kill_process_group(leader, rustix::process::Signal::KILL);
+        }
+        kill_all(rustix::process::getpid(), &HashSet::new());
+    }
+    // If it cannot be removed, the agent tries again.
+    let _ = shared.place.remove();
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "a file of the kernel, not of a user")]
-fn lower_own_claim_to_memory() {
-    if std::fs::write("/proc/self/oom_score_adj", COMMAND_OOM_SCORE).is_err() {
-        // Without /proc nothing can be done about it.
+fn start(request: &StartRequest) -> Result<Started, StartReply> {
+    // Only a container has a limit of its own; elsewhere this may be refused, which is no matter.
+    let before = std::fs::read("/proc/self/oom_score_adj");
+    let _ = own::write_kernel_file("/proc/self/oom_score_adj", COMMAND_OOM_SCORE.as_bytes());
+    let started = command::start(request);
+    if let Ok(before) = before {
+        // It was for the command alone.
+        let _ = own::write_kernel_file("/proc/self/oom_score_adj", &before);
     }
+    started
 }
 
-fn spawn(request: &StartRequest) -> Result<Pid, StartReply> {
-    let text = |bytes: &Vec<u8>| OsString::from_vec(bytes.clone());
-    let invalid = |what: &str| program::refusal(StartFailure::StartFailed, what.to_owned());
-    let (name, arguments) = request.argv.split_first().ok_or_else(|| invalid("no command"))?;
-    let directory = PathBuf::from(text(&request.directory));
-    let mut command_environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
-    for variable in &request.environment {
-        let (name, value) = (text(&variable.name), text(&variable.value));
-        command_environment.retain(|(other, _)| *other != name);
-        command_environment.push((name, value));
-    }
-    let path = command_environment
-        .iter()
-        .find(|(name, _)| name == "PATH")
-        .map_or_else(|| program::PATH_DEFAULT.into(), |(_, value)| value.clone());
-    let file = program::find(&text(name), &path, &directory)?;
-    let mut command = Command::new(&file);
-    command
-        .arg0(text(name))
-        .args(arguments.iter().map(text))
-        .current_dir(&directory)
-        .env_clear()
-        .envs(command_environment)
-        // Ctrl-C goes to the whole group, as a terminal would send it.
-        .process_group(0);
-    match command.spawn() {
-        Ok(child) => pid_of(&child),
-        Err(error) if is_script_without_interpreter(&error) => spawn_by_shell(&file, request),
-        Err(error) => Err(program::spawn_failure(&file, &error)),
-    }
-}
-
-/// A text file without `#!` is run by `sh`, as every shell does.
-fn is_script_without_interpreter(error: &std::io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error())
-}
-
-fn spawn_by_shell(file: &Path, request: &StartRequest) -> Result<Pid, StartReply> {
-    let noexec = std::io::Error::from_raw_os_error(rustix::io::Errno::NOEXEC.raw_os_error());
-    let failure = || program::spawn_failure(file, &noexec);
-    let start = std::fs::read(file).map_err(|_| failure())?;
-    // A binary for another machine is no script: say so instead of feeding it to a shell.
-    if start.iter().take(256).any(|&byte| byte == 0) || !Path::new("/bin/sh").exists() {
-        return Err(failure());
-    }
-    let mut by_shell = request.clone();
-    by_shell.argv[0] = file.as_os_str().as_encoded_bytes().to_vec();
-    by_shell.argv.insert(0, b"/bin/sh".to_vec());
-    spawn(&by_shell)
-}
-
-fn pid_of(child: &std::process::Child) -> Result<Pid, StartReply> {
-    i32::try_from(child.id())
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or_else(|| program::refusal(StartFailure::StartFailed, "no process id".to_owned()))
-}
-
-/// Waits for every child; tells the agent when the command itself has ended.
-fn reap(control: &UnixStream, leader: Pid, kills_before: u64) {
+/// Waits for every child, and knows when there is none any more.
+async fn reap(shared: Rc<Shared>, mut children: Signal) {
+    use rustix::io::Errno;
     loop {
-        match wait(WaitOptions::empty()) {
-            Ok(Some((pid, status))) if pid == leader => {
-                let exit = exit_of(status, memory::kills() > kills_before);
-                // If the agent is gone, `obey` ends this process.
-                let _ = Frame::Exited(exit).write(control);
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) if pid == shared.leader => {
+                let memory_kill = memory::kills() > shared.memory_kills;
+                let ended = Ended { status: status.as_raw(), at_ms: now_ms(), memory_kill };
+                shared.ended.set(Some(ended));
+                shared.tell();
             }
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return,
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Err(Errno::CHILD) => {
+                shared.alone.set(true);
+                shared.tell();
+                return;
+            }
+            Ok(None) | Err(_) => {
+                let _ = children.recv().await;
+            }
         }
     }
 }
 
-fn exit_of(status: WaitStatus, memory_kill: bool) -> Exit {
-    let status = ExitStatus::from_raw(status.as_raw());
-    let signal = status.signal().unwrap_or(0).unsigned_abs();
-    let code = status.code().unwrap_or(0).unsigned_abs();
-    // A shell reports the kill of its child as 128 + 9.
-    let killed = signal == 9 || code == 137;
-    let out_of_memory = memory_kill && killed;
-    let memory_limit = if out_of_memory { memory::limit().unwrap_or(0) } else { 0 };
-    Exit { code, signal, out_of_memory, memory_limit, ..Exit::default() }
-}
-
-/// Does what the agent says until it goes away, then kills everything.
-fn obey(commands: &UnixStream, leader: Pid) {
-    let (me, nobody) = (rustix::process::getpid(), HashSet::new());
-    while let Ok(Some(frame)) = Frame::read(commands) {
-        match frame {
-            Frame::Signal(number) => {
-                if let Some(signal) = signal_of(number) {
-                    let _ = rustix::process::kill_process_group(leader, signal);
-                }
-            }
-            Frame::Cancel { signal, grace_ms } => {
-                let swept = cancel(me, signal, Duration::from_millis(grace_ms.into()));
-                let Swept { stopped, survivors } = swept;
-                let _ = Frame::Cancelled { stopped, survivors }.write(commands);
-            }
-            Frame::Start(_) | Frame::Started(_) | Frame::Cancelled { .. } | Frame::Exited(_) => {}
-        }
+/// Stops the operation when its time is over.
+async fn limit(shared: Rc<Shared>, timeout: Duration, grace: Duration) {
+    let ended = shared.until(|shared| shared.ended.get().is_some());
+    if tokio::time::timeout(timeout, ended).await.is_err() {
+        shared.timed_out.set(true);
+        ladder::cancel(&shared, 2, grace).await;
     }
-    kill_all(me, &nobody, HashSet::new());
 }
 
-/// The ladder: the given signal, TERM, KILL, with `grace` between.
-fn cancel(me: Pid, first: u32, grace: Duration) -> Swept {
-    let nobody = HashSet::new();
-    let mut seen = HashSet::new();
-    let first = signal_of(first).unwrap_or(Signal::TERM);
-    seen.extend(signal_and_wait(me, &nobody, first, grace));
-    if first != Signal::TERM {
-        seen.extend(signal_and_wait(me, &nobody, Signal::TERM, grace));
+/// Returns when this process is to end; true if it was told so, and nothing is left.
+async fn end(shared: &Shared, [mut terminate, mut interrupt]: [Signal; 2]) -> bool {
+    tokio::select! {
+        () = shared.until(|shared| shared.forgotten.get() && shared.alone.get()) => true,
+        () = shared.lease.expired() => false,
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
     }
-    kill_all(me, &nobody, seen)
 }
 
-fn signal_of(number: u32) -> Option<Signal> {
-    i32::try_from(number).ok().and_then(Signal::from_named_raw)
+/// For the connections of an operation.
+fn prepared(stream: UnixStream) -> UnixStream {
+    place::enlarge(&stream);
+    stream
 }

@@ -122,7 +122,9 @@ pub(super) fn walk(
     // A new directory mostly holds little: no thread is made before there is work for two.
     let threads = if walk.run_alone(&mut first) { reader.threads } else { 1 };
     let gathered: Vec<Thread> = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| walk.run_new())).collect();
+        // Fewer do it too: a command may have used up all processes that there may be.
+        let other = |_| std::thread::Builder::new().spawn_scoped(scope, || walk.run_new()).ok();
+        let others: Vec<_> = (1..threads).map_while(other).collect();
         walk.run(&mut first);
         let mut gathered = vec![first];
         for other in others {

@@ -158,9 +158,14 @@ impl Workers<'_, '_> {
     /// Hands a job over; waits while the queue is full.
     pub(super) fn send(&mut self, job: Job) {
         if self.count < self.count_max {
-            self.count += 1;
             let (queue, work) = (self.queue, self.work);
-            self.scope.spawn(move || queue.run(work));
+            let worker = std::thread::Builder::new();
+            match worker.spawn_scoped(self.scope, move || queue.run(work)) {
+                Ok(_) => self.count += 1,
+                // A command may have used up all processes that there may be.
+                Err(_) if self.count == 0 => return work(job),
+                Err(_) => {}
+            }
         }
         let mut state = self.queue.wait_while(|state| {
             state.jobs.len() >= QUEUE_JOB_COUNT_MAX || state.bytes >= QUEUE_BYTES_MAX

@@ -9,11 +9,31 @@ use crate::cli::ExecArgs;
 use crate::config::Profile;
 use crate::error::{CliError, ExitCode};
 
+/// A command in place is a child of the user's shell: what a session would do for it nobody does.
+fn refuse_what_needs_a_session(args: &ExecArgs) -> Result<(), CliError> {
+    let flags = [
+        ("--detach", args.detach),
+        ("--name", args.name.is_some()),
+        ("--timeout", args.timeout.is_some()),
+        ("--report", args.report.is_some()),
+    ];
+    match flags.into_iter().find(|(_, given)| *given) {
+        Some((flag, _)) => {
+            let message =
+                format!("`{flag}` does nothing with a profile that runs commands in place");
+            Err(CliError::new(ExitCode::Usage, message)
+                .hint("`--profile NAME` uses another; `skync profile list` shows them"))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Becomes the command: same process, terminal, signals and exit code.
 pub(super) fn run(args: &ExecArgs, profile: &Profile, current: &Path) -> Result<u8, CliError> {
     let Some((program, arguments)) = args.command.split_first() else {
         return Err(CliError::new(ExitCode::Usage, "no command was given"));
     };
+    refuse_what_needs_a_session(args)?;
     let directory = args.workdir.as_ref().map_or(current.to_owned(), |dir| current.join(dir));
     if !directory.is_dir() {
         let message = format!("the directory `{}` is not there", directory.display());

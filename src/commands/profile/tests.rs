@@ -97,24 +97,27 @@ fn a_profile_is_shown_with_its_defaults_and_without_its_secrets() {
     add_profile(&context, args).unwrap();
     insta::assert_snapshot!(show_text(&context, "dev").unwrap(), @r#"
     dev
-      driver     docker
-      image      python:3.12
-      host       (DOCKER_HOST, the docker context, or the default socket)
-      memory     512MiB
-      cpus       (no limit)
-      pids       (no limit)
-      network    (the engine's default)
-      user       (the image's)
-      link       auto
-      mode       two-way-safe
-      exclude    ["dist/"]
-      gitignore  false
-      guarded    (what git, direnv, husky and VS Code would run)
-      root       (where the project is here)
-      env        API_TOKEN=***
-      env        CI=1
+      driver            docker
+      image             python:3.12
+      host              (DOCKER_HOST, the docker context, or the default socket)
+      memory            512MiB
+      cpus              (no limit)
+      pids              (no limit)
+      network           (the engine's default)
+      user              (the image's)
+      link              auto
+      mode              two-way-safe
+      exclude           ["dist/"]
+      gitignore         false
+      guarded           (what git, direnv, husky and VS Code would run)
+      root              (where the project is here)
+      max_runtime       (no limit)
+      on_disconnect     (10m)
+      reconnect_timeout (10m)
+      env               API_TOKEN=***
+      env               CI=1
     "#);
-    assert!(show_text(&context, "local").unwrap().contains("driver     local"));
+    assert!(show_text(&context, "local").unwrap().contains("driver            local"));
     assert_eq!(show_text(&context, "dve").unwrap_err().code, ExitCode::NotFound);
     let selected = show::text(&ShowArgs { name: None }, &context).unwrap();
     assert!(selected.starts_with("dev (because of `skync profile use`)\n"), "{selected}");

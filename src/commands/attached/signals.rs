@@ -1,0 +1,108 @@
+//! The signals that a client takes, and what each is for.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::error::{CliError, ExitCode};
+
+/// Linux numbers, as messages have them.
+pub(super) const SIGINT: u32 = 2;
+pub(super) const SIGCONT: u32 = 18;
+const SIGHUP: u32 = 1;
+const SIGQUIT: u32 = 3;
+const SIGUSR1: u32 = 10;
+const SIGUSR2: u32 = 12;
+const SIGTERM: u32 = 15;
+
+/// What a signal is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signalled {
+    /// Ctrl-C.
+    Interrupted,
+    /// We are to end: TERM, HUP.
+    Told(u32),
+    /// The command's.
+    Pass(u32),
+    /// We were stopped and go on.
+    Continued,
+    /// The terminal has another size.
+    Resized,
+    /// We are to stop.
+    Stop,
+}
+
+/// All signals that a client takes.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+    quit: Signal,
+    user1: Signal,
+    user2: Signal,
+    resume: Signal,
+    resize: Signal,
+    /// Only while the terminal is raw: else the system stops us as it should.
+    stop: Option<Signal>,
+}
+
+impl Signals {
+    pub(super) fn new() -> Result<Self, CliError> {
+        let on = |kind| signal(kind).map_err(|error| failed(&error));
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+            hangup: on(SignalKind::hangup())?,
+            quit: on(SignalKind::quit())?,
+            user1: on(SignalKind::user_defined1())?,
+            user2: on(SignalKind::user_defined2())?,
+            resume: on(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw()))?,
+            resize: on(SignalKind::window_change())?,
+            stop: None,
+        })
+    }
+
+    /// The terminal is raw from now on.
+    pub(super) fn take_stop(&mut self) -> Result<(), CliError> {
+        if self.stop.is_none() {
+            let kind = SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw());
+            self.stop = Some(signal(kind).map_err(|error| failed(&error))?);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn next(&mut self) -> Signalled {
+        let stop = async {
+            match &mut self.stop {
+                Some(stop) => stop.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => Signalled::Interrupted,
+            _ = self.terminate.recv() => Signalled::Told(SIGTERM),
+            _ = self.hangup.recv() => Signalled::Told(SIGHUP),
+            _ = self.quit.recv() => Signalled::Pass(SIGQUIT),
+            _ = self.user1.recv() => Signalled::Pass(SIGUSR1),
+            _ = self.user2.recv() => Signalled::Pass(SIGUSR2),
+            _ = self.resume.recv() => Signalled::Continued,
+            _ = self.resize.recv() => Signalled::Resized,
+            _ = stop => Signalled::Stop,
+        }
+    }
+
+    /// Returns when a signal says that nobody wants to wait any longer.
+    pub(super) async fn told_to_go(&mut self) {
+        while !matches!(self.next().await, Signalled::Interrupted | Signalled::Told(_)) {}
+    }
+}
+
+fn failed(error: &io::Error) -> CliError {
+    CliError::new(ExitCode::Failed, "cannot handle signals").because(error)
+}
+
+/// Stops this process as Ctrl-Z would have; returns when it goes on.
+pub(super) fn stop_here() {
+    // Not TSTP, which we handle. The whole group was told; each of it stops itself.
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
+}
