@@ -247,7 +247,7 @@ fn an_agent_of_another_release_is_refused() {
         let agents = agents(&world, std::fs::read(&program).expect("built"));
         let run = exec_with_agents(&world, &agents);
         let parts =
-            ["the agent speaks protocol 9, this skync speaks 1", "hint: ", "SKYNC_AGENT_DIR"];
+            ["the agent speaks protocol 9, this skync speaks 2", "hint: ", "SKYNC_AGENT_DIR"];
         expect_error(run, 125, &parts);
         expect_untouched(&world);
     }

@@ -42,8 +42,8 @@ with_both_drivers! {
     nothing_is_left_when_there_is_no_such_command
     nothing_is_left_when_a_command_was_interrupted
     what_a_command_left_in_the_background_goes_with_the_sandbox
-    the_death_of_the_command_line_ends_its_command
-    the_death_of_the_session_is_told_and_everything_goes
+    the_death_of_the_command_line_leaves_its_command_running_until_it_is_cancelled
+    the_death_of_the_session_costs_nothing_and_all_goes_at_the_end
     the_death_of_command_line_and_session_leaves_nothing
     the_death_of_all_on_the_host_leaves_nothing_after_the_lease
     a_session_that_is_terminated_brings_results_home
@@ -86,24 +86,33 @@ fn what_a_command_left_in_the_background_goes_with_the_sandbox(world: &World) {
     world.expect_nothing_left();
 }
 
-fn the_death_of_the_command_line_ends_its_command(world: &World) {
+fn the_death_of_the_command_line_leaves_its_command_running_until_it_is_cancelled(world: &World) {
     let running = busy(world);
     signal("KILL", &[running.pid()]);
+    running.finish();
+    let ps = json(&world.run(&["ps", "--json"]).expect_code(0).stdout);
+    assert_eq!(ps["operations"].as_array().map(Vec::len), Some(1), "{ps}");
+    let operation = &ps["operations"][0];
+    assert_eq!(operation["state"], "running", "{ps}");
+    world.run(&["cancel", operation["id"].as_str().expect("an id")]).expect_code(0);
     world.wait_until_nothing_is_left();
-    // The session lived: what the command wrote came home.
+    // What the command wrote came home.
     assert_eq!(world.read("made"), "made\n");
 }
 
-fn the_death_of_the_session_is_told_and_everything_goes(world: &World) {
+fn the_death_of_the_session_costs_nothing_and_all_goes_at_the_end(world: &World) {
     world.write("kept", "as it was");
     let running = busy(world);
-    signal("KILL", &[world.process(Kind::Session)]);
-    let outcome = running.finish().expect_code(123);
-    assert!(outcome.stderr.contains("error: the session ended"), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("outcome is not known"), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("hint: "), "{}", outcome.stderr);
+    let session = world.process(Kind::Session);
+    signal("KILL", &[session]);
+    wait_until("another session has taken over", || {
+        let mut all = world.processes().into_iter();
+        all.any(|process| process.kind == Kind::Session && process.pid != session)
+    });
+    signal("INT", &[running.pid()]);
+    running.finish().expect_code(130);
     world.wait_until_nothing_is_left();
-    assert_eq!(world.read("kept"), "as it was");
+    assert_eq!((world.read("kept"), world.read("made")), ("as it was".into(), "made\n".into()));
     world.exec(&["true"]).expect_code(0);
 }
 
@@ -168,16 +177,20 @@ fn the_death_of_all_on_the_host_leaves_nothing_after_the_lease(world: &World) {
 }
 
 #[test]
-fn the_death_of_the_agent_is_told_and_its_commands_go() {
+fn the_death_of_the_agent_costs_nothing() {
     let world = World::new();
     world.write("kept", "as it was");
     let running = busy(&world);
-    signal("KILL", &[world.process(Kind::Agent)]);
-    let outcome = running.finish().expect_code(123);
-    assert!(outcome.stderr.contains("was ended by signal 9"), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("outcome is not known"), "{}", outcome.stderr);
+    let agent = world.process(Kind::Agent);
+    signal("KILL", &[agent]);
+    wait_until("another agent has taken over", || {
+        let mut all = world.processes().into_iter();
+        all.any(|process| process.kind == Kind::Agent && process.pid != agent)
+    });
+    signal("INT", &[running.pid()]);
+    running.finish().expect_code(130);
     world.expect_nothing_left();
-    assert_eq!(world.read("kept"), "as it was");
+    assert_eq!((world.read("kept"), world.read("made")), ("as it was".into(), "made\n".into()));
 }
 
 fn a_session_that_is_terminated_brings_results_home(world: &World) {

@@ -13,6 +13,8 @@ mod safety;
 mod simulation;
 mod spec_kit;
 mod support;
+mod survive;
 mod sync;
+mod terminal;
 mod tidy;
 mod up;

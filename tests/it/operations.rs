@@ -3,6 +3,10 @@
 //!
 //! Most of it on the driver `directory`, whose processes can be seen from here.
 
+mod awkward;
+mod cancel;
+mod detached;
+mod report;
 mod signals;
 mod streams;
 mod surroundings;
@@ -11,11 +15,12 @@ use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::support::client::{Client, Kept, digest, shell, text};
 use crate::support::{
     Outcome, SPECKIT, World, containers_of, docker_is_there, wait_until, with_input,
 };
@@ -25,100 +30,11 @@ fn worlds() -> Vec<World> {
     [Some(World::new()), World::with_docker(SPECKIT)].into_iter().flatten().collect()
 }
 
-/// `skync exec` of a shell's script, without skync's own talk.
-fn shell(world: &World, script: &str) -> Command {
-    world.skync(["-q", "exec", "--", "sh", "-c", script])
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 /// Bytes that do not compress and are the same each time.
 fn noise(length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     blake3::Hasher::new().finalize_xof().fill(&mut bytes);
     bytes
-}
-
-/// A client that runs; stopped with the value, if it still does.
-struct Client {
-    child: Child,
-    output: Option<BufReader<std::process::ChildStdout>>,
-}
-
-impl Client {
-    /// Starts it with pipes for input and output.
-    fn start(command: &mut Command) -> Self {
-        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("skync runs");
-        let output = child.stdout.take().map(BufReader::new);
-        Self { child, output }
-    }
-
-    /// The next line of its output, without its end.
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.output.as_mut().expect("piped").read_line(&mut line).expect("readable");
-        line.trim_end().to_owned()
-    }
-
-    /// Everything that is left of its output.
-    fn rest(&mut self) -> Vec<u8> {
-        let mut rest = Vec::new();
-        self.output.as_mut().expect("piped").read_to_end(&mut rest).expect("readable");
-        rest
-    }
-
-    fn say(&mut self, bytes: &[u8]) {
-        self.child.stdin.as_mut().expect("piped").write_all(bytes).expect("written");
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
-    }
-
-    /// Waits for its end, and says how long that took.
-    #[track_caller]
-    fn ended(&mut self) -> (ExitStatus, Duration) {
-        let begun = Instant::now();
-        let mut status = None;
-        wait_until("the command has ended", || {
-            status = self.child.try_wait().expect("ours");
-            status.is_some()
-        });
-        (status.expect("just seen"), begun.elapsed())
-    }
-
-    #[track_caller]
-    fn expect_code(&mut self, code: i32) {
-        assert_eq!(self.ended().0.code(), Some(code));
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Keeps the session and its sandbox of a world, so that what runs meanwhile need not make them.
-struct Kept(Client);
-
-impl Kept {
-    fn start(world: &World) -> Self {
-        let mut client = Client::start(&mut shell(world, "echo up; cat"));
-        assert_eq!(client.line(), "up");
-        Self(client)
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        drop(self.0.child.stdin.take());
-        let _ = self.0.child.wait();
-    }
 }
 
 /// What all processes of the commands of this world have in their environment.

@@ -84,7 +84,12 @@ fn a_profile_lives_from_add_to_remove() {
         assert!(list.contains(name), "{list}");
     }
     let show = run(&world, &["profile", "show", "python"]).expect_code(0).stdout;
-    for part in ["image      python:3.12", "memory     2GiB", "CI=1", "gitignore  true"] {
+    for part in [
+        "image             python:3.12",
+        "memory            2GiB",
+        "CI=1",
+        "gitignore         true",
+    ] {
         assert!(show.contains(part), "no `{part}` in {show}");
     }
 

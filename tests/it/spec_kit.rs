@@ -7,7 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Outcome, SPECKIT, World, containers_of, tree, with_input};
+use crate::support::processes::signal;
+use crate::support::{Outcome, SPECKIT, World, containers_of, tree, wait_until, with_input};
 
 const INIT: &[&str] = &["specify", "init", "--here", "--integration", "copilot"];
 const FILE: u32 = 0o100_000;
@@ -198,4 +199,47 @@ fn init_below_a_repository_stays_in_the_directory_it_was_called_in() {
     let mut command = world.skync(["exec", "--", "git", "rev-parse", "--show-prefix"]);
     let output = command.current_dir(&below).output().expect("skync runs");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "apps/shop/\n");
+}
+
+/// Three steps, of which the second takes a minute the first time.
+const WORKFLOW: &str = r#"schema_version: "1.0"
+workflow:
+  id: "long"
+  name: "Long"
+  version: "1.0.0"
+  author: "test"
+  description: "takes long"
+steps:
+  - id: one
+    type: shell
+    run: "echo one >> log"
+  - id: two
+    type: shell
+    run: "test -e begun || { echo > begun; sleep 60; }; echo two >> log"
+  - id: three
+    type: shell
+    run: "echo three >> log"
+"#;
+
+#[test]
+fn an_interrupted_workflow_is_paused_on_the_host_and_resumed_in_a_new_sandbox() {
+    for name in ["INT", "TERM"] {
+        let Some(world) = initialised() else { return };
+        world.write("long.yml", WORKFLOW);
+        let running = world.start_exec(&[], &["specify", "workflow", "run", "long.yml"]);
+        wait_until("the second step has begun", || world.exec(&["test", "-e", "begun"]).code == 0);
+        signal(name, &[running.pid()]);
+        // The command's own code, although a signal ended it.
+        let outcome = running.finish().expect_code(0);
+        assert!(outcome.stdout.contains("paused"), "{}", outcome.stdout);
+        let runs = world.project().join(".specify/workflows/runs");
+        let run = std::fs::read_dir(runs).expect("runs").next().expect("one").expect("readable");
+        let state = std::fs::read_to_string(run.path().join("state.json")).expect("a state");
+        assert!(state.contains("\"paused\""), "{state}");
+        assert_eq!(containers_of(&world), Vec::<String>::new());
+
+        let id = run.file_name().into_string().expect("text");
+        world.exec(&["specify", "workflow", "resume", &id]).expect_code(0);
+        assert_eq!(world.read("log"), "one\ntwo\nthree\n");
+    }
 }

@@ -1,10 +1,13 @@
 //! Fixtures: a private world for each test, with a project, and the real binary.
 
+pub mod client;
 pub mod fake_agent;
+pub mod fault;
 pub mod held;
 pub mod pair;
 pub mod processes;
 pub mod random;
+pub mod terminal;
 pub mod tree;
 
 use std::ffi::OsStr;
@@ -114,6 +117,10 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.path("s/skync/session.log"));
+            eprintln!("the session's log:\n{}", log.unwrap_or_default());
+        }
         // Whatever a failing test left: its session, its sandboxes, its files.
         // A command that is still being cancelled is waited for.
         let deadline = Instant::now() + PATIENCE / 2;

@@ -317,19 +317,12 @@ impl Agent for FakeAgent {
         no()
     }
 
-    type OutputStream = ReceiverStream<Result<proto::OutputFrame, Status>>;
+    type AttachStream = ReceiverStream<Result<proto::AttachReply, Status>>;
 
-    async fn output(
+    async fn attach(
         &self,
-        _: Request<proto::OutputRequest>,
-    ) -> Result<Replies<proto::OutputFrame>, Status> {
-        no()
-    }
-
-    async fn input(
-        &self,
-        _: Request<Streaming<proto::InputFrame>>,
-    ) -> Result<Response<proto::InputReply>, Status> {
+        _: Request<Streaming<proto::AttachRequest>>,
+    ) -> Result<Replies<proto::AttachReply>, Status> {
         no()
     }
 
@@ -345,6 +338,38 @@ impl Agent for FakeAgent {
         _: Request<proto::CancelRequest>,
     ) -> Result<Response<proto::CancelReply>, Status> {
         no()
+    }
+
+    async fn wait(&self, _: Request<proto::WaitRequest>) -> Result<Response<proto::Exit>, Status> {
+        no()
+    }
+
+    async fn detach(
+        &self,
+        _: Request<proto::DetachRequest>,
+    ) -> Result<Response<proto::DetachReply>, Status> {
+        no()
+    }
+
+    async fn operations(
+        &self,
+        _: Request<proto::OperationsRequest>,
+    ) -> Result<Response<proto::OperationsReply>, Status> {
+        no()
+    }
+
+    async fn forget(
+        &self,
+        _: Request<proto::ForgetRequest>,
+    ) -> Result<Response<proto::ForgetReply>, Status> {
+        no()
+    }
+
+    async fn ping(
+        &self,
+        _: Request<proto::PingRequest>,
+    ) -> Result<Response<proto::PingReply>, Status> {
+        Ok(Response::new(proto::PingReply {}))
     }
 
     async fn shutdown(

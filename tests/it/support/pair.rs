@@ -20,6 +20,8 @@ use skync::sync::transfer::Counters;
 use skync_agent::proto::agent_client::AgentClient;
 use tokio::runtime::Runtime;
 
+use super::PATIENCE;
+
 /// A host directory and a sandbox directory that an engine keeps the same.
 pub struct Pair {
     runtime: Runtime,
@@ -55,7 +57,9 @@ impl Pair {
         let runtime = runtime();
         let (made, link) = runtime.block_on(async {
             let made = driver.create(&spec, &secret, &Agents, &|_| {}).await.expect("a sandbox");
-            let link = Link::open(&driver, &made, &secret, 1, None).await.expect("a link");
+            let (_, nobody) = tokio::sync::watch::channel(false);
+            let link = Link::open(&driver, &made, &secret, 1, PATIENCE, nobody);
+            let link = link.await.expect("a link");
             (made, link)
         });
         let settings = settings(&host, &made.root, mode);
