@@ -274,7 +274,13 @@ impl Exec {
             // It never got so far that somebody would look for it.
             return;
         }
-        if let Err(error) = self.session.store.finish(&record) {
+        let store = &self.session.store;
+        let written = store.finish(&record).or_else(|error| {
+            // How it ended is worth more than what it wrote, which may be what fills the disk.
+            tracing::warn!(%error, "the output of an operation is given up for its record");
+            store.remove(record.id).and_then(|()| store.finish(&record))
+        });
+        if let Err(error) = written {
             tracing::warn!(%error, "the end of an operation could not be written down");
         }
     }

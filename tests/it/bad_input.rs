@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::support::mount::Mount;
 use crate::support::processes::{Kind, Running, signal};
 use crate::support::{Outcome, SPECKIT, World, containers_of, docker_is_there, wait_until};
 
@@ -292,37 +293,6 @@ fn a_command_that_needs_too_much_memory_is_told_with_the_limit() {
     assert!(outcome.stderr.contains("memory limit of 64 MiB"), "{}", outcome.stderr);
     world.expect_nothing_left();
     assert_eq!(names(world.project()), ["kept", "made"]);
-}
-
-/// A small file system, unmounted with the value.
-struct Mount(PathBuf);
-
-impl Mount {
-    /// Mounts one of so many MiB; says so and returns nothing if that is not possible here.
-    fn new(place: &Path, mebibytes: u32) -> Option<Self> {
-        std::fs::create_dir_all(place).expect("made");
-        let size = format!("size={mebibytes}m");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(place).stderr(Stdio::null());
-        if mount.status().is_ok_and(|status| status.success()) {
-            return Some(Self(place.to_owned()));
-        }
-        eprintln!("skipped: no file system can be mounted here");
-        None
-    }
-
-    fn grow(&self, mebibytes: u32) {
-        let size = format!("remount,size={mebibytes}m");
-        let grown = Command::new("mount").args(["-o", &size]).arg(&self.0).status();
-        assert!(grown.expect("mount runs").success());
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // Lazily: after a failed test a session may still be in it.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ pub mod client;
 pub mod fake_agent;
 pub mod fault;
 pub mod held;
+pub mod mount;
 pub mod pair;
 pub mod processes;
 pub mod random;

@@ -1,6 +1,7 @@
 //! Streams and readers that do what they should not.
 
 use super::*;
+use crate::support::mount::Mount;
 
 #[test]
 fn two_hundred_and_fifty_six_mebibytes_of_noise_arrive_as_they_are() {
@@ -131,4 +132,27 @@ fn who_does_not_wait_has_the_code_at_once_and_the_results_later() {
     wait_until("the result is home", || world.project().join("result").exists());
     world.wait_until_nothing_is_left();
     assert_eq!(world.read("result"), "1\n");
+}
+
+#[test]
+fn a_full_disk_under_the_spool_loses_nothing_while_a_client_reads_and_says_so_if_none_does() {
+    let world = World::new();
+    let base = world.path("base");
+    let Some(_mount) = Mount::new(&base, 24) else { return };
+    let base = base.to_str().expect("utf-8");
+    world.run(&["profile", "add", "p", "--driver", "directory", "--base", base]).expect_code(0);
+    let script = "head -c 60000000 /dev/zero; echo tail; exit 4";
+    let mut client = Client::start(&mut shell(&world, script));
+    // Nobody reads until the command has filled the disk.
+    let free = || rustix::fs::statvfs(base).map_or(0, |found| found.f_bavail * found.f_frsize);
+    wait_until("the disk is full", || free() < 512 << 10);
+    assert_eq!(client.rest().len(), 60_000_005);
+    client.expect_code(4);
+
+    world.run(&["exec", "-d", "--name", "full", "--", "sh", "-c", script]).expect_code(0);
+    world.run(&["wait", "full"]).expect_code(4);
+    let logs = world.run(&["logs", "full"]).expect_code(0);
+    assert!(logs.stdout.ends_with("tail\n"), "{} bytes", logs.stdout.len());
+    assert!(logs.stderr.contains("bytes of output were not kept"), "{}", logs.stderr);
+    world.wait_until_nothing_is_left();
 }
