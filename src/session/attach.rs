@@ -56,6 +56,8 @@ pub(super) struct Terms {
     pub(super) attachment: proto::Attachment,
     /// It has asked for the operation and has not been attached yet: what it sees is drawn for it.
     is_first: bool,
+    /// It has been told that it is attached.
+    is_attached: bool,
 }
 
 impl Terms {
@@ -72,6 +74,7 @@ impl Terms {
             leave_ended: begin.no_wait,
             attachment: begin.attachment.unwrap_or_default(),
             is_first: true,
+            is_attached: false,
         }
     }
 
@@ -94,6 +97,7 @@ impl Terms {
             leave_ended: false,
             attachment: join.attachment.unwrap_or_default(),
             is_first: false,
+            is_attached: false,
         }
     }
 }
@@ -376,6 +380,10 @@ impl Client {
             FromWhere::Untaken(_) => self.operation.record().taken,
             FromWhere::Lines(_) | FromWhere::SinceMs(_) => 0,
         };
+        if !self.terms.is_attached {
+            let attached = agent::Attached { output_offset: from, ..agent::Attached::default() };
+            self.started(None, Some(&attached)).await;
+        }
         let told = absent::replay(&self.session, self.operation.id, from, &self.events).await;
         if let Err(error) = told {
             self.events.note(format!("warning: its output cannot be read: {error}")).await;

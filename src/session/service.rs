@@ -80,7 +80,7 @@ impl Service {
             // It was asked for before, and may have run.
             let session = Arc::clone(&self.0);
             tokio::spawn(async move {
-                attach::absent(&session, &id.to_vec(), 0, &events).await;
+                attach::absent(&session, &id.to_vec(), Some(0), &events).await;
                 events.read_to_the_end().await;
                 end_unused(session, Duration::ZERO).await;
             });
@@ -138,9 +138,11 @@ impl Service {
             None => {
                 let id = join.id.clone();
                 let from = match join.from {
-                    Some(join::From::Offset(offset)) if !join.wait => offset,
-                    // Whoever wants another part of it reads what is kept itself.
-                    _ => u64::MAX,
+                    _ if join.wait => Some(u64::MAX),
+                    Some(join::From::Offset(offset)) => Some(offset),
+                    // Rather too much than too little.
+                    Some(join::From::Lines(_) | join::From::SinceMs(_)) => Some(0),
+                    Some(join::From::Untaken(_)) | None => None,
                 };
                 tokio::spawn(async move {
                     attach::absent(&session, &id, from, &events).await;

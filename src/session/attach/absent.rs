@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::error::{CliError, ExitCode};
-use crate::operation::{ExitRecord, OperationId, RecordState};
+use crate::operation::{ExitRecord, OperationId, Record, RecordState};
 use crate::session::events::{Events, failure};
 use crate::session::exec::outcome_unknown;
 use crate::session::proto::session_event::Event;
@@ -12,13 +12,21 @@ use crate::session::server::Session;
 
 /// Answers a client that asks for an operation which there is not any more.
 ///
-/// One that has ended is told from `from` on, as far as its output is kept.
-pub(in crate::session) async fn absent(session: &Session, id: &[u8], from: u64, events: &Events) {
+/// One that has ended is told from `from` on, as far as its output is kept; without it, from where
+/// its last client took it to.
+pub(in crate::session) async fn absent(
+    session: &Session,
+    id: &[u8],
+    from: Option<u64>,
+    events: &Events,
+) {
     let known = OperationId::from_bytes(id).and_then(|id| session.store.read(id).ok().flatten());
     let state = match known {
         Some(record) if record.exit.is_some() => {
-            if let Err(error) = replay(session, record.id, from, events).await {
-                events.note(format!("warning: its output cannot be read: {error}")).await;
+            let from = from.unwrap_or(record.taken);
+            // Who only waits for the end has said that by the largest offset.
+            if from < u64::MAX {
+                tell_output(session, &record, from, events).await;
             }
             if let Some(exit) = record.exit.as_ref() {
                 events.send(Event::Exit(exit_of(exit))).await;
@@ -45,6 +53,19 @@ pub(in crate::session) async fn absent(session: &Session, id: &[u8], from: u64, 
     };
     let finished = Finished { operation: state.into(), ..Finished::default() };
     events.send(Event::Finished(finished)).await;
+}
+
+async fn tell_output(session: &Session, record: &Record, from: u64, events: &Events) {
+    let started = proto::Started {
+        id: record.id.to_vec(),
+        name: record.name.clone(),
+        output_offset: from,
+        ..proto::Started::default()
+    };
+    events.send(Event::Started(started)).await;
+    if let Err(error) = replay(session, record.id, from, events).await {
+        events.note(format!("warning: its output cannot be read: {error}")).await;
+    }
 }
 
 /// Tells what is kept of the output of an operation that has ended, from an offset on.

@@ -64,6 +64,7 @@ impl Down<'_> {
     async fn attached(&mut self, attached: &agent::Attached) -> bool {
         self.terms.from = FromWhere::Offset(attached.output_offset);
         self.terms.is_first = false;
+        self.terms.is_attached = true;
         if let Some(outage) = self.outage.take() {
             let lost_ms = millis(outage.lasts());
             let news = LinkNews { up: true, lost_ms, ..LinkNews::default() };

@@ -1,5 +1,7 @@
 //! Programs that have the whole screen.
 
+use std::time::{Duration, Instant};
+
 use super::busybox;
 use crate::support::terminal::{CTRL_C, DOWN, ENTER, Terminal};
 use crate::support::{SPECKIT, World};
@@ -58,8 +60,16 @@ fn specify_init_is_driven_by_arrow_keys() {
         assert!(presses < 60, "the menu has no gemini: {}", terminal.screen());
         presses += 1;
         terminal.keys(DOWN);
+        let mut pressed = Instant::now();
         // It is drawn anew piece by piece.
-        terminal.until("the arrow moves", || !["", &before].contains(&chosen(&terminal).as_str()));
+        terminal.until("the arrow moves", || {
+            // Between two reads it throws away what was typed: its own doing, here as anywhere.
+            if pressed.elapsed() > Duration::from_secs(2) {
+                pressed = Instant::now();
+                terminal.keys(DOWN);
+            }
+            !["", &before].contains(&chosen(&terminal).as_str())
+        });
     }
     terminal.keys(ENTER);
     terminal.expect("Choose script type");
