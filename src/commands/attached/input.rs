@@ -138,15 +138,22 @@ impl Kept {
         }
     }
 
+    /// What is accepted there is not sent again, but kept until it has arrived: otherwise more and more
+    /// could be on its way, with each link that is lost.
     fn again(&mut self, offset: u64) -> Vec<Input> {
-        self.arrived(offset);
-        if self.pieces.is_empty() {
-            // Another client may have typed meanwhile.
-            self.end = self.end.max(offset);
+        if offset > self.end {
+            // Another client has typed meanwhile.
+            self.arrived(offset);
+            self.end = offset;
         }
         let pieces = self.pieces.iter();
         let mut inputs: Vec<Input> = pieces
-            .map(|(offset, data)| Input { data: data.clone(), eof: false, offset: *offset })
+            .filter_map(|(at, data)| {
+                let known = usize::try_from(offset.saturating_sub(*at)).unwrap_or(usize::MAX);
+                let rest = data.get(known..).filter(|rest| !rest.is_empty())?;
+                let data = data.slice_ref(rest);
+                Some(Input { data, eof: false, offset: at + known as u64 })
+            })
             .collect();
         if self.ended {
             inputs.push(Input { data: Bytes::new(), eof: true, offset: self.end });
@@ -188,9 +195,12 @@ mod tests {
         kept.arrived(2);
         assert_eq!(kept.bytes, 5);
         assert_eq!(shown(&kept.again(4)), [(4, &b"efg"[..], false)]);
+        assert_eq!(kept.bytes, 5, "accepted is not arrived");
+        kept.arrived(4);
         assert_eq!(shown(&kept.again(0)), [(4, &b"efg"[..], false)]);
         kept.end();
         assert_eq!(shown(&kept.again(7)), [(7, &b""[..], true)]);
+        kept.arrived(7);
         assert_eq!((kept.bytes, kept.end), (0, 7));
     }
 

@@ -13,9 +13,10 @@ use tokio::net::unix::pipe;
 use super::shared::Shared;
 use crate::proto::InputFrame;
 
-/// Input that waits for the command, in bytes. A client that sends more does not keep to the
-/// contract, and what is too much counts as left out.
-const PENDING_BYTES_MAX: u64 = 1 << 20;
+/// Input that waits for the command, in bytes. A client has 1 MiB on its way, and what the clients
+/// before it had may wait too. One that sends more does not keep to the contract, and what is too
+/// much counts as left out.
+const PENDING_BYTES_MAX: u64 = 16 << 20;
 
 /// The input of an operation.
 #[derive(Debug, Default)]
@@ -141,7 +142,7 @@ mod tests {
     fn more_than_may_be_on_its_way_counts_as_left_out() {
         let mut input = Input::default();
         let piece = Bytes::from(vec![0; 64 << 10]);
-        for n in 0..20 {
+        for n in 0..300 {
             input.accept(InputFrame { offset: n * (64 << 10), data: piece.clone(), eof: false });
         }
         assert_eq!(input.offset(), PENDING_BYTES_MAX);
