@@ -73,7 +73,7 @@ fn a_repository_comes_through_branch_switches_both_sides_at_once_and_kills() {
     let world = World::new();
     repository(&world);
     let host = world.project();
-    let up = world.start_up(&[]);
+    let mut up = world.start_up(&[]);
     for round in 0..8 {
         git(host, &["checkout", "--quiet", if round % 2 == 0 { "one" } else { "two" }]);
         let sandbox = world.sandbox();
@@ -84,13 +84,14 @@ fn a_repository_comes_through_branch_switches_both_sides_at_once_and_kills() {
         match round {
             2 => drop(git(host, &["gc", "--quiet"])),
             4 => {
-                // In the middle of whatever it does. Another one goes on with the same sandbox.
-                let session = world.process(Kind::Session);
-                signal("KILL", &[session]);
-                wait_until("another session has taken over", || {
-                    let mut all = world.processes().into_iter();
-                    all.any(|process| process.kind == Kind::Session && process.pid != session)
+                // In the middle of whatever it does. What only the sandbox had is given up with it.
+                signal("KILL", &[world.process(Kind::Session)]);
+                drop(up);
+                wait_until("nothing of it is left", || {
+                    world.run(&["down", "--discard"]);
+                    world.leftovers().is_empty()
                 });
+                up = world.start_up(&[]);
             }
             5 => {
                 put(host, "work", "staged\n");
