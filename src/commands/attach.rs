@@ -12,8 +12,8 @@ use crate::commands::{Context, runtime};
 use crate::error::{CliError, ExitCode};
 use crate::operation::{OperationId, Record};
 use crate::session::Spec;
-use crate::session::proto::Join;
 use crate::session::proto::join::From;
+use crate::session::proto::{Exit, Join};
 use crate::ui::{print, render};
 
 /// How long a session that is gone is looked for; as `exec` does.
@@ -95,7 +95,7 @@ async fn join(
 /// Shows what no client has seen of an operation that has ended, and how it ended.
 fn ended(record: &Record, context: &Context) -> Result<u8, CliError> {
     replay(record, Start::Offset(record.taken), None, context)?;
-    let Some(exit) = record.exit.as_ref().map(document::exit_of) else {
+    let Some(exit) = record.exit.as_ref().map(Exit::from) else {
         return Err(no_outcome(record));
     };
     if context.json {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::WaitArgs;
 use crate::commands::attached::{self, First, Outcome, Role, Wanted, attachment, voice};
 use crate::commands::exec::say;
-use crate::commands::operations::{self, Found, document, no_outcome};
+use crate::commands::operations::{self, Found, no_outcome};
 use crate::commands::{Context, runtime};
 use crate::error::CliError;
 use crate::operation::{OperationId, Record};
@@ -71,7 +71,7 @@ async fn wait(id: OperationId, spec: &Spec, context: &Context) -> Result<u8, Cli
 }
 
 fn ended(record: &Record, context: &Context) -> Result<u8, CliError> {
-    let Some(exit) = record.exit.as_ref().map(document::exit_of) else {
+    let Some(exit) = record.exit.as_ref().map(Exit::from) else {
         return Err(no_outcome(record));
     };
     let code = Outcome::command_code(&exit);

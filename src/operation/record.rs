@@ -53,9 +53,6 @@ pub struct Record {
     /// Output below this offset was written out by a client: a later one begins there.
     #[serde(default)]
     pub taken: u64,
-    /// What synchronising for it did, if that is known.
-    #[serde(default)]
-    pub sync: Option<SyncRecord>,
 }
 
 /// What became of an operation.
@@ -116,24 +113,6 @@ pub struct ExitRecord {
     pub input_bytes: u64,
 }
 
-/// What synchronising before and after an operation did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct SyncRecord {
-    /// Files whose content went to the sandbox.
-    pub files_sent: u64,
-    /// Their bytes.
-    pub bytes_sent: u64,
-    /// Files whose content came to the host.
-    pub files_received: u64,
-    /// Their bytes.
-    pub bytes_received: u64,
-    /// Paths that differ on both sides.
-    pub conflicts: Vec<String>,
-    /// Paths that could not be synchronised, with the reason.
-    pub problems: Vec<String>,
-}
-
 impl Record {
     /// A record of an operation that is about to start.
     pub fn new(id: OperationId, root: PathBuf, profile: String, argv: &[Vec<u8>]) -> Self {
@@ -154,7 +133,6 @@ impl Record {
             why: String::new(),
             ended_ms: 0,
             taken: 0,
-            sync: None,
         }
     }
 }

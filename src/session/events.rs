@@ -11,6 +11,7 @@ use tonic::Status;
 
 use crate::driver::Progress;
 use crate::error::CliError;
+use crate::operation::ExitRecord;
 use crate::session::proto::session_event::Event;
 use crate::session::proto::{self, SessionEvent};
 use crate::sync::plan::{NoteKind, Side};
@@ -191,8 +192,13 @@ pub(super) fn summary(report: &Report) -> proto::SyncSummary {
 
 /// What went wrong, on the side of skync.
 pub(super) fn failure(error: CliError) -> Event {
+    Event::Failure(failure_of(error))
+}
+
+/// The same without the event.
+pub(super) fn failure_of(error: CliError) -> proto::Failure {
     let (code, message) = (error.code as u32, error.to_string());
-    Event::Failure(proto::Failure { code, message, hints: error.hints })
+    proto::Failure { code, message, hints: error.hints }
 }
 
 pub(super) fn exit_to_client(exit: agent::Exit) -> proto::Exit {
@@ -210,6 +216,46 @@ pub(super) fn exit_to_client(exit: agent::Exit) -> proto::Exit {
         output_bytes: exit.output_bytes,
         lost_bytes: exit.lost_bytes,
         input_bytes: exit.input_bytes,
+    }
+}
+
+impl From<&proto::Exit> for ExitRecord {
+    fn from(exit: &proto::Exit) -> Self {
+        Self {
+            code: exit.code,
+            signal: exit.signal,
+            out_of_memory: exit.out_of_memory,
+            memory_limit: exit.memory_limit,
+            stopped: exit.stopped,
+            survivors: exit.survivors,
+            timed_out: exit.timed_out,
+            cancelled: exit.cancelled,
+            started_ms: exit.started_ms,
+            ended_ms: exit.ended_ms,
+            output_bytes: exit.output_bytes,
+            lost_bytes: exit.lost_bytes,
+            input_bytes: exit.input_bytes,
+        }
+    }
+}
+
+impl From<&ExitRecord> for proto::Exit {
+    fn from(exit: &ExitRecord) -> Self {
+        Self {
+            code: exit.code,
+            signal: exit.signal,
+            out_of_memory: exit.out_of_memory,
+            memory_limit: exit.memory_limit,
+            stopped: exit.stopped,
+            survivors: exit.survivors,
+            timed_out: exit.timed_out,
+            cancelled: exit.cancelled,
+            started_ms: exit.started_ms,
+            ended_ms: exit.ended_ms,
+            output_bytes: exit.output_bytes,
+            lost_bytes: exit.lost_bytes,
+            input_bytes: exit.input_bytes,
+        }
     }
 }
 

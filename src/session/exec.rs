@@ -19,7 +19,7 @@ use crate::driver::Sandbox;
 use crate::error::{CliError, ExitCode};
 use crate::operation::{ExitRecord, RecordState};
 use crate::session::archive;
-use crate::session::events::{Events, exit_to_client, summary};
+use crate::session::events::{Events, exit_to_client, failure_of, summary};
 use crate::session::lifecycle::User;
 use crate::session::operations::{Operation, Over, Phase, Place};
 use crate::session::proto::{self, OperationState};
@@ -55,7 +55,7 @@ pub(super) async fn run(
         Begun::Running(place, report) => exec.carry_through(place, report).await,
         Begun::Not(error, report) => {
             exec.write_down(RecordState::Refused, &error.to_string(), None);
-            (Over { failure: Some(failure(error)), ..Over::default() }, report)
+            (Over { failure: Some(failure_of(error)), ..Over::default() }, report)
         }
     };
     exec.leave(over, report).await;
@@ -183,7 +183,8 @@ impl Exec {
             outcome_unknown(&format!("{why}; the command had started and its outcome is not known"))
                 .hint("what it had written there is not on the host if the sandbox is gone")
         });
-        let over = Over { exit, failure: lost.or(failed).map(failure), notes, ..Over::default() };
+        let over =
+            Over { exit, failure: lost.or(failed).map(failure_of), notes, ..Over::default() };
         (over, Some(report))
     }
 
@@ -217,9 +218,7 @@ impl Exec {
                 notes.extend(told.notes().await);
                 return Err(error);
             }
-            let mut ways = self.session.ways.subscribe();
-            let mended = ways.wait_for(|way| !matches!(way, Way::Lost(_)));
-            if tokio::time::timeout_at(deadline, mended).await.is_err() {
+            if !self.session.ways.is_mended_until(deadline).await {
                 return Err(error);
             }
         }
@@ -269,7 +268,7 @@ impl Exec {
         record.state = state;
         why.clone_into(&mut record.why);
         record.ended_ms = now_ms();
-        record.exit = exit.map(exit_record);
+        record.exit = exit.map(ExitRecord::from);
         if state == RecordState::Refused && !self.session.store.knows(record.id) {
             // It never got so far that somebody would look for it.
             return;
@@ -351,29 +350,6 @@ fn merged(first: Report, second: Report) -> Report {
 /// It started, and nobody can say how it ended.
 pub(super) fn outcome_unknown(why: &str) -> CliError {
     CliError::new(ExitCode::OutcomeUnknown, why)
-}
-
-fn failure(error: CliError) -> proto::Failure {
-    let (code, message) = (error.code as u32, error.to_string());
-    proto::Failure { code, message, hints: error.hints }
-}
-
-fn exit_record(exit: &proto::Exit) -> ExitRecord {
-    ExitRecord {
-        code: exit.code,
-        signal: exit.signal,
-        out_of_memory: exit.out_of_memory,
-        memory_limit: exit.memory_limit,
-        stopped: exit.stopped,
-        survivors: exit.survivors,
-        timed_out: exit.timed_out,
-        cancelled: exit.cancelled,
-        started_ms: exit.started_ms,
-        ended_ms: exit.ended_ms,
-        output_bytes: exit.output_bytes,
-        lost_bytes: exit.lost_bytes,
-        input_bytes: exit.input_bytes,
-    }
 }
 
 /// Why the agent would not run the command, with the exit code that POSIX gives it.

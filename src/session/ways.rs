@@ -56,6 +56,13 @@ impl Ways {
         self.0.borrow().clone()
     }
 
+    /// Waits while the way is lost; false if it still is at `deadline`.
+    pub(super) async fn is_mended_until(&self, deadline: Instant) -> bool {
+        let mut ways = self.subscribe();
+        let mended = ways.wait_for(|way| !matches!(way, Way::Lost(_)));
+        matches!(tokio::time::timeout_at(deadline, mended).await, Ok(Ok(_)))
+    }
+
     /// A link was opened; its end is noticed by itself.
     pub(super) fn open(&self, link: &Link, sandbox: &Sandbox) {
         self.0.send_replace(Way::Open(Box::new((link.clone(), sandbox.clone()))));

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::commands::attached::voice;
-use crate::operation::{ExitRecord, Record, RecordState};
+use crate::operation::{Record, RecordState};
 use crate::session::proto::{Exit, Operation, OperationState};
 
 /// Characters of a command in a table.
@@ -73,7 +73,7 @@ pub(in crate::commands) fn live(operation: &Operation, spec: &crate::session::Sp
 
 /// An operation that is only remembered, for programs; the same keys, as far as they are known.
 pub(in crate::commands) fn kept(record: &Record) -> Value {
-    let exit = record.exit.as_ref().map(exit_of);
+    let exit = record.exit.as_ref().map(Exit::from);
     json!({
         "id": record.id.to_string(),
         "name": record.name,
@@ -96,25 +96,6 @@ pub(in crate::commands) fn kept(record: &Record) -> Value {
         "link": null,
         "expires_ms": null,
     })
-}
-
-/// How it ended, as the session would have said it.
-pub(in crate::commands) fn exit_of(exit: &ExitRecord) -> Exit {
-    Exit {
-        code: exit.code,
-        signal: exit.signal,
-        out_of_memory: exit.out_of_memory,
-        memory_limit: exit.memory_limit,
-        stopped: exit.stopped,
-        survivors: exit.survivors,
-        timed_out: exit.timed_out,
-        cancelled: exit.cancelled,
-        started_ms: exit.started_ms,
-        ended_ms: exit.ended_ms,
-        output_bytes: exit.output_bytes,
-        lost_bytes: exit.lost_bytes,
-        input_bytes: exit.input_bytes,
-    }
 }
 
 /// How a remembered operation stands, in a word or two.

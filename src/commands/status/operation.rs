@@ -10,7 +10,7 @@ use crate::commands::exec::say;
 use crate::commands::operations::{self, Found, Live, document, lost, now_ms};
 use crate::error::{CliError, ExitCode};
 use crate::operation::Record;
-use crate::session::proto::OperationState;
+use crate::session::proto::{Exit, OperationState};
 use crate::ui::render::SCHEMA_VERSION;
 use crate::ui::status_view::size;
 use crate::ui::{print, visible};
@@ -99,7 +99,7 @@ fn of_live(live: &Live, now_ms: u64) -> Vec<String> {
 
 fn of_record(record: &Record) -> Vec<String> {
     let called = say::called(record.id, &record.name);
-    let exit = record.exit.as_ref().map(document::exit_of);
+    let exit = record.exit.as_ref().map(Exit::from);
     let mut lines = vec![
         match &exit {
             Some(exit) => format!("{called}: ended, {}", say::how(exit)),

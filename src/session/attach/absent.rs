@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::error::{CliError, ExitCode};
-use crate::operation::{ExitRecord, OperationId, Record, RecordState};
+use crate::operation::{OperationId, Record, RecordState};
 use crate::session::events::{Events, failure};
 use crate::session::exec::outcome_unknown;
 use crate::session::proto::session_event::Event;
@@ -29,7 +29,7 @@ pub(in crate::session) async fn absent(
                 tell_output(session, &record, from, events).await;
             }
             if let Some(exit) = record.exit.as_ref() {
-                events.send(Event::Exit(exit_of(exit))).await;
+                events.send(Event::Exit(exit.into())).await;
             }
             OperationState::OperationEnded
         }
@@ -102,22 +102,4 @@ pub(super) async fn replay(
         }
     }
     Ok(())
-}
-
-fn exit_of(exit: &ExitRecord) -> proto::Exit {
-    proto::Exit {
-        code: exit.code,
-        signal: exit.signal,
-        out_of_memory: exit.out_of_memory,
-        memory_limit: exit.memory_limit,
-        stopped: exit.stopped,
-        survivors: exit.survivors,
-        timed_out: exit.timed_out,
-        cancelled: exit.cancelled,
-        started_ms: exit.started_ms,
-        ended_ms: exit.ended_ms,
-        output_bytes: exit.output_bytes,
-        lost_bytes: exit.lost_bytes,
-        input_bytes: exit.input_bytes,
-    }
 }

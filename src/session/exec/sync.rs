@@ -105,12 +105,8 @@ async fn still_there(
     if !used.has_ended(session).await {
         return Err(error);
     }
-    let mut ways = session.ways.subscribe();
-    let mended = ways.wait_for(|way| !matches!(way, Way::Lost(_)));
-    match tokio::time::timeout(patience, mended).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(error),
-    }
+    let deadline = tokio::time::Instant::now() + patience;
+    if session.ways.is_mended_until(deadline).await { Ok(()) } else { Err(error) }
 }
 
 /// After a failure to reach the sandbox: waits for the link, if it is lost.
@@ -118,15 +114,11 @@ async fn still_there(
 /// # Errors
 /// The failure, if it has another reason or the link does not come back in time.
 async fn mended(session: &Session, patience: Duration, error: CliError) -> Result<(), CliError> {
-    let mut ways = session.ways.subscribe();
-    if !matches!(*ways.borrow_and_update(), Way::Lost(_)) {
+    if !matches!(session.ways.now(), Way::Lost(_)) {
         return Err(error);
     }
-    let mended = ways.wait_for(|way| !matches!(way, Way::Lost(_)));
-    match tokio::time::timeout(patience, mended).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(error),
-    }
+    let deadline = tokio::time::Instant::now() + patience;
+    if session.ways.is_mended_until(deadline).await { Ok(()) } else { Err(error) }
 }
 
 /// Gives up when synchronising makes no progress for so long.
