@@ -11,7 +11,7 @@
 //! [`endpoint`] holds them together. [`watch`] tells what may have changed
 //! and [`follow`] keeps a tree what its disk is. [`proto`] is the wire contract, [`wire`] turns its messages
 //! into checked values and [`pack`] makes them smaller. [`handshake`] opens a link,
-//! [`serve`] is the agent's life, [`lease`] its end; [`operation`] runs commands, each under a
+//! [`launch`] and [`serve`] are the agent's life, [`lease`] its end, [`bridge`] and [`websocket`] what leads to it; [`operation`] runs commands, each under a
 //! [`operation::supervisor`].
 //!
 //! # What is not here
@@ -25,6 +25,7 @@ pub mod endpoint;
 pub mod entry;
 pub mod follow;
 pub mod handshake;
+pub mod launch;
 pub mod lease;
 pub mod operation;
 pub mod own;
@@ -38,6 +39,7 @@ pub mod staging;
 pub mod stop;
 pub mod transition;
 pub mod watch;
+pub mod websocket;
 pub mod wire;
 
 /// The wire contract, generated from `proto/skync.proto`.

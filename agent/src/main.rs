@@ -5,15 +5,19 @@
 //! why it has no argument parser of its own size. Its command line is no interface for people.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use skync_agent::{bridge, operation, own, serve, stop};
+use skync_agent::{bridge, launch, operation, own, serve, stop};
 
 const USAGE: &str = "skync-agent is started by skync, not by hand:
   skync-agent serve --state DIR --lease-ms N [--dial SOCKET] [--socket SOCKET] [--cleanup DIR] [--listen] [--setsid]
+      [--web ADDRESS:FIRST-LAST]
+  skync-agent launch --state DIR --lease-ms N --root DIR [--fallback DIR] [--web ADDRESS:FIRST-LAST] [--cleanup DIR]
   skync-agent bridge --state DIR [--socket SOCKET]
   skync-agent stop --state DIR [--socket SOCKET]
   skync-agent clean --dir DIR
@@ -34,9 +38,15 @@ struct Arguments {
     dial: Option<PathBuf>,
     cleanup: Option<PathBuf>,
     dir: Option<PathBuf>,
+    root: Option<PathBuf>,
+    fallback: Option<PathBuf>,
+    web: Option<Web>,
     lease_ms: Option<u64>,
     setsid: bool,
 }
+
+/// Where to listen for WebSockets: an address, and the ports to choose from.
+type Web = (IpAddr, RangeInclusive<u16>);
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -47,7 +57,7 @@ fn main() -> ExitCode {
             println!("skync-agent {}", env!("CARGO_PKG_VERSION"));
             Ok(())
         }
-        Some(verb @ ("serve" | "bridge" | "stop" | "clean")) => match parse(arguments) {
+        Some(verb @ ("serve" | "launch" | "bridge" | "stop" | "clean")) => match parse(arguments) {
             Some(arguments) => run(verb, arguments),
             None => return usage(),
         },
@@ -76,6 +86,9 @@ fn parse(mut from: impl Iterator<Item = OsString>) -> Option<Arguments> {
             "--dial" => arguments.dial = Some(from.next()?.into()),
             "--cleanup" => arguments.cleanup = Some(from.next()?.into()),
             "--dir" => arguments.dir = Some(from.next()?.into()),
+            "--root" => arguments.root = Some(from.next()?.into()),
+            "--fallback" => arguments.fallback = Some(from.next()?.into()),
+            "--web" => arguments.web = Some(web(from.next()?.to_str()?)?),
             "--lease-ms" => arguments.lease_ms = Some(from.next()?.to_str()?.parse().ok()?),
             "--setsid" => arguments.setsid = true,
             // It always does; the driver says what it relies on.
@@ -84,6 +97,12 @@ fn parse(mut from: impl Iterator<Item = OsString>) -> Option<Arguments> {
         }
     }
     Some(arguments)
+}
+
+fn web(text: &str) -> Option<Web> {
+    let (address, ports) = text.rsplit_once(':')?;
+    let (first, last) = ports.split_once('-')?;
+    Some((address.parse().ok()?, first.parse().ok()?..=last.parse().ok()?))
 }
 
 fn run(verb: &str, arguments: Arguments) -> std::io::Result<()> {
@@ -95,6 +114,21 @@ fn run(verb: &str, arguments: Arguments) -> std::io::Result<()> {
     let state = arguments.state.ok_or_else(|| missing("--state"))?;
     if verb == "stop" {
         return stop::stop(&state);
+    }
+    let lease_ms = arguments.lease_ms.unwrap_or(LEASE_MS_DEFAULT);
+    if verb == "launch" {
+        let root = arguments.root.ok_or_else(|| missing("--root"))?;
+        let mut passed: Vec<OsString> = vec!["--lease-ms".into(), lease_ms.to_string().into()];
+        if let Some((address, ports)) = arguments.web {
+            let web = format!("{address}:{}-{}", ports.start(), ports.end());
+            passed.extend(["--web".into(), web.into()]);
+        }
+        if let Some(cleanup) = arguments.cleanup {
+            passed.extend(["--cleanup".into(), cleanup.into()]);
+        }
+        let fallback = arguments.fallback;
+        let options = launch::Options { state, root, fallback, arguments: passed };
+        return launch::tell(&launch::launch(&options)?);
     }
     if arguments.setsid {
         // Fails only for one that leads a group already, which is as good.
@@ -111,10 +145,10 @@ fn run(verb: &str, arguments: Arguments) -> std::io::Result<()> {
         runtime.shutdown_background();
         return result;
     }
-    let lease = Duration::from_millis(arguments.lease_ms.unwrap_or(LEASE_MS_DEFAULT));
-    let (socket, dial, cleanup) = (arguments.socket, arguments.dial, arguments.cleanup);
-    let result =
-        runtime.block_on(serve::serve(serve::Options { state, lease, dial, socket, cleanup }));
+    let lease = Duration::from_millis(lease_ms);
+    let Arguments { socket, dial, cleanup, web, .. } = arguments;
+    let options = serve::Options { state, lease, dial, socket, web, cleanup };
+    let result = runtime.block_on(serve::serve(options));
     runtime.shutdown_background();
     result
 }

@@ -27,6 +27,16 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     std::fs::rename(&temporary, path)
 }
 
+/// Makes a file of the agent's own, for its owner alone; what was in it is gone.
+///
+/// # Errors
+/// What the system says.
+pub fn new_file(path: &Path) -> io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
 /// Removes a file of the agent's own; one that is gone already is no error.
 ///
 /// # Errors

@@ -5,6 +5,8 @@
 //! of a container its exit ends the container.
 
 use std::io;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,9 +17,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::AbortHandle;
 
 use crate::follow::Follower;
@@ -29,6 +31,7 @@ use crate::own;
 use crate::proto::AgentInfo;
 use crate::proto::agent_server::AgentServer;
 use crate::service::Service;
+use crate::websocket::{self, WebSocket};
 
 /// Window of one HTTP/2 stream, in bytes: the product of 1 GB/s and 8 ms.
 pub const STREAM_WINDOW_BYTES: u32 = 8 << 20;
@@ -46,6 +49,10 @@ const PING_PATIENCE: Duration = Duration::from_secs(15);
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries to reach the session's socket.
 const DIAL_INTERVAL: Duration = Duration::from_millis(100);
+/// Most WebSockets at a time that have not proved yet to be the session's.
+const STRANGERS_MAX: usize = 64;
+/// … each for so long before it has asked for anything.
+const STRANGER_PATIENCE: Duration = Duration::from_secs(3);
 /// Given to operations when the agent ends by itself.
 const LAST_GRACE: Duration = Duration::from_secs(5);
 
@@ -60,6 +67,8 @@ pub struct Options {
     pub dial: Option<PathBuf>,
     /// Where to listen for a bridge; `agent.sock` in the state directory if not given.
     pub socket: Option<PathBuf>,
+    /// Where to listen for WebSockets; the port goes into the file `port` of the state directory.
+    pub web: Option<(IpAddr, RangeInclusive<u16>)>,
     /// A directory to remove at the end: the sandbox's own place.
     pub cleanup: Option<PathBuf>,
 }
@@ -91,6 +100,12 @@ pub async fn serve(options: Options) -> io::Result<()> {
     let socket = options.socket.clone().unwrap_or_else(|| state.join("agent.sock"));
     let listener = listen(&socket)?;
     tokio::spawn(accept(listener, Arc::clone(&links)));
+    if let Some((address, ports)) = options.web {
+        let listener = websocket::listen(address, ports).await?;
+        let port = listener.local_addr()?.port();
+        tokio::spawn(accept_web(listener, websocket::path_of(&secret), Arc::clone(&links)));
+        own::write_file(&state.join("port"), port.to_string().as_bytes())?;
+    }
     if let Some(session) = options.dial {
         tokio::spawn(dial(session, Arc::clone(&links)));
     }
@@ -171,6 +186,33 @@ async fn accept(listener: UnixListener, links: Arc<Links>) {
     }
 }
 
+/// Whoever is in the sandbox can come here, so few may be on their way in at a time.
+async fn accept_web(listener: TcpListener, path: String, links: Arc<Links>) {
+    let doors = Arc::new(Semaphore::new(STRANGERS_MAX));
+    loop {
+        let Ok(door) = Arc::clone(&doors).acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(_) => {
+                tokio::time::sleep(DIAL_INTERVAL).await;
+                continue;
+            }
+        };
+        // Small frames go out at once: a keystroke is one.
+        let _ = stream.set_nodelay(true);
+        let (path, links) = (path.clone(), Arc::clone(&links));
+        tokio::spawn(async move {
+            let accepted = WebSocket::accept(stream, &path);
+            let Ok(Ok(mut stream)) = tokio::time::timeout(STRANGER_PATIENCE, accepted).await else {
+                return;
+            };
+            let Some(epoch) = links.meet(&mut stream).await else { return };
+            drop(door);
+            links.serve_link(Box::new(stream), epoch).await;
+        });
+    }
+}
+
 /// Keeps one stream to the session open, dialling again whenever it ends.
 async fn dial(session: PathBuf, links: Arc<Links>) {
     loop {
@@ -192,6 +234,10 @@ async fn reap(mut children: tokio::signal::unix::Signal) {
     }
 }
 
+/// Whatever a link comes over. One type for all, so that HTTP/2 is in the agent once.
+trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
+
 /// What all links share.
 pub(crate) struct Links {
     secret: [u8; 32],
@@ -206,21 +252,31 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    async fn serve_stream<S>(self: Arc<Self>, mut stream: S)
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
+    async fn serve_stream(self: Arc<Self>, mut stream: UnixStream) {
+        if let Some(epoch) = self.meet(&mut stream).await {
+            self.serve_link(Box::new(stream), epoch).await;
+        }
+    }
+
+    /// The link's epoch, if the other end is the session.
+    async fn meet<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: &mut S) -> Option<u64> {
         let epoch_min = self.lock().0;
-        let meeting = handshake::answer(&mut stream, &self.secret, self.info.clone(), epoch_min);
-        let Ok(Ok(epoch)) = tokio::time::timeout(HANDSHAKE_PATIENCE, meeting).await else {
-            return;
-        };
-        let link = tokio::spawn(Arc::clone(&self).serve_http(stream));
+        let meeting = handshake::answer(stream, &self.secret, self.info.clone(), epoch_min);
+        tokio::time::timeout(HANDSHAKE_PATIENCE, meeting).await.ok()?.ok()
+    }
+
+    async fn serve_link(self: Arc<Self>, stream: Box<dyn ByteStream>, epoch: u64) {
         // A newer link evicts the older one: a half-open connection must not take part.
-        let older = {
+        let (link, older) = {
             let mut current = self.lock();
-            current.0 = current.0.max(epoch);
-            current.1.replace(link.abort_handle())
+            if epoch < current.0 {
+                // The newer one was through with its handshake first.
+                return;
+            }
+            let link = tokio::spawn(Arc::clone(&self).serve_http(stream));
+            current.0 = epoch;
+            let older = current.1.replace(link.abort_handle());
+            (link, older)
         };
         if let Some(older) = older {
             older.abort();
@@ -228,10 +284,7 @@ impl Links {
         let _ = link.await;
     }
 
-    async fn serve_http<S>(self: Arc<Self>, stream: S)
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
+    async fn serve_http(self: Arc<Self>, stream: Box<dyn ByteStream>) {
         let _held = self.lease.hold();
         let service = AgentServer::new(Service::new(Arc::clone(&self)))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
