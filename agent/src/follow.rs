@@ -85,6 +85,8 @@ struct State {
     seq: u64,
     /// The number of the reader.
     reader: u64,
+    /// What the reader calls what it is told.
+    reader_name: u64,
     changed: BTreeSet<SyncPath>,
     outcomes: Vec<(u64, Outcome)>,
     /// Paths that steps are changing now, and how many.
@@ -200,12 +202,19 @@ impl Follower {
     }
 
     /// Whoever takes the states from now on: there is one at a time, and the one before gets no more.
-    pub fn reader(&self) -> Reader {
+    /// `name` is what it calls them, see [`Follower::reader_name`].
+    pub fn reader(&self, name: u64) -> Reader {
         let mut state = self.shared.state();
         state.reader += 1;
+        state.reader_name = name;
         state.changed.clear();
         state.outcomes.clear();
         Reader { shared: Arc::clone(&self.shared), number: state.reader }
+    }
+
+    /// The name that the present reader came with; 0 if there has been none.
+    pub fn reader_name(&self) -> u64 {
+        self.shared.state().reader_name
     }
 
     /// True if this follows the directory that is at `path` now, with rules of that version.

@@ -28,6 +28,9 @@ use crate::wire::{self, StateWriter, WireError};
 
 /// Messages between the link and a blocking thread.
 const MESSAGES_WAITING_MAX: usize = 8;
+/// How long an operation's end waits for the tree to be looked at. What takes longer than a turn of
+/// the link is better asked for by itself.
+const STATE_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The service of one link.
 pub(crate) struct Service {
@@ -130,12 +133,13 @@ impl Agent for Service {
         request: Request<proto::FollowRequest>,
     ) -> Result<Replies<proto::FollowReply>, Status> {
         let follower = self.follower()?;
-        let version = wire::digest(&request.into_inner().rules_version).map_err(wire_status)?;
+        let request = request.into_inner();
+        let version = wire::digest(&request.rules_version).map_err(wire_status)?;
         if version != follower.endpoint().rules_version() {
             return Err(Status::failed_precondition("the rules are of another version (I8)"));
         }
         let (send, receive) = mpsc::channel(MESSAGES_WAITING_MAX);
-        tokio::task::spawn_blocking(move || tell(&follower, &send));
+        tokio::task::spawn_blocking(move || tell(&follower, request.name, &send));
         Ok(Response::new(ReceiverStream::new(receive)))
     }
 
@@ -143,8 +147,11 @@ impl Agent for Service {
         &self,
         request: Request<proto::FlushRequest>,
     ) -> Result<Response<proto::FlushReply>, Status> {
-        let seq = self.follower()?.flush(request.into_inner().rescan).await;
-        Ok(Response::new(proto::FlushReply { seq }))
+        let follower = self.follower()?;
+        let seq = follower.flush(request.into_inner().rescan).await;
+        // Whoever reads now is told all states of this follower that come.
+        let follow = follower.reader_name();
+        Ok(Response::new(proto::FlushReply { seq, follow }))
     }
 
     async fn apply(
@@ -189,7 +196,7 @@ impl Agent for Service {
         &self,
         request: Request<Streaming<proto::AttachRequest>>,
     ) -> Result<Response<attach::Replies>, Status> {
-        let replies = attach::attach(&self.links.operations, request.into_inner()).await?;
+        let replies = attach::attach(&self.links, request.into_inner()).await?;
         Ok(Response::new(replies))
     }
 
@@ -198,7 +205,8 @@ impl Agent for Service {
         request: Request<proto::WaitRequest>,
     ) -> Result<Response<proto::Exit>, Status> {
         let operation = self.operation(&request.into_inner().id)?;
-        Ok(Response::new(operation.wait().await))
+        let exit = operation.wait().await;
+        Ok(Response::new(with_state(&self.links, exit).await))
     }
 
     async fn signal(
@@ -282,12 +290,22 @@ fn join_status(error: tokio::task::JoinError) -> Status {
     Status::internal(format!("a thread of the agent failed: {error}"))
 }
 
+/// The exit with a state that shows everything that was done until now, if there soon is one.
+async fn with_state(links: &Links, exit: proto::Exit) -> proto::Exit {
+    let follower = links.follower.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let Some(follower) = follower else { return exit };
+    let flushed = tokio::time::timeout(STATE_PATIENCE, follower.flush(false)).await;
+    let follow = follower.reader_name();
+    let state = flushed.ok().map(|seq| proto::StateNumber { follow, seq });
+    proto::Exit { state, ..exit }
+}
+
 /// Sends the tree and then its changes, state by state, until somebody else follows or nobody
 /// listens. While the link is slow, changes gather in the follower, path by path.
-fn tell(follower: &Follower, send: &mpsc::Sender<Result<proto::FollowReply, Status>>) {
+fn tell(follower: &Follower, name: u64, send: &mpsc::Sender<Result<proto::FollowReply, Status>>) {
     let runtime = tokio::runtime::Handle::current();
     let mut seq = follower.seq();
-    let reader = follower.reader();
+    let reader = follower.reader(name);
     let mut next = reader.take();
     if let Some(first) = &mut next {
         first.changed = vec![SyncPath::root()];

@@ -10,12 +10,10 @@ use skync_agent::proto::{AttachBegin, AttachRequest, ForgetRequest};
 
 use crate::session::operations::{Operation, Phase};
 use crate::session::server::Session;
-use crate::session::supervise::call;
 use crate::session::ways::Way;
 
-/// Keeps an ended operation's output on the host, and lets its sandbox forget it.
+/// Keeps an ended operation's output on the host.
 pub(super) async fn keep(session: &Session, operation: &Operation) {
-    let Some(place) = operation.place() else { return };
     let written = match &*operation.phase.borrow() {
         Phase::Ending(_, Some(exit)) => Some(exit.output_bytes),
         Phase::Preparing | Phase::Running(_) | Phase::Ending(..) | Phase::Over(_) => None,
@@ -40,18 +38,18 @@ pub(super) async fn keep(session: &Session, operation: &Operation) {
     if let Err(error) = kept {
         tracing::warn!(error, "the output of an operation is not kept");
     }
-    if written.is_some() {
-        let id = operation.id.to_vec();
-        let forgotten = call(session, &place.sandbox.id, |mut client| {
-            let request = ForgetRequest { id: id.clone() };
-            async move { client.forget(request).await }
-        });
-        if matches!(session.ways.now(), Way::Open(_))
-            && let Some(Err(error)) = forgotten.await
-        {
+}
+
+/// Lets the sandbox forget an operation that is written down here. Nobody waits for that.
+pub(super) fn forget(session: &Session, operation: &Operation) {
+    let Way::Open(open) = session.ways.now() else { return };
+    let mut client = open.0.client.clone();
+    let request = ForgetRequest { id: operation.id.to_vec() };
+    tokio::spawn(async move {
+        if let Err(error) = client.forget(request).await {
             tracing::debug!(%error, "the agent did not forget an operation");
         }
-    }
+    });
 }
 
 /// Takes home all that the spool has.
@@ -80,7 +78,13 @@ async fn fetch(session: &Session, operation: &Operation) -> Result<(), String> {
             }
             Some(Reply::Exit(_)) => break,
             // A gap shows in the offset of what follows.
-            Some(Reply::Attached(_) | Reply::Gap(_) | Reply::InputTaken(_) | Reply::Evicted(_))
+            Some(
+                Reply::Attached(_)
+                | Reply::Gap(_)
+                | Reply::InputTaken(_)
+                | Reply::Evicted(_)
+                | Reply::Started(_),
+            )
             | None => {}
         }
     }

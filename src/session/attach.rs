@@ -5,6 +5,7 @@
 //! keeps its input until the command's side has taken it.
 
 mod absent;
+mod joined;
 mod pump;
 
 use std::sync::Arc;
@@ -13,12 +14,13 @@ use std::time::Duration;
 use skync_agent::proto::attach_begin::From as FromWhere;
 use skync_agent::proto::attach_request::Request as ToAgent;
 use skync_agent::proto::{self as agent, AttachBegin, AttachRequest};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::oneshot;
 use tonic::{Code, Streaming};
 
 pub(super) use self::absent::absent;
+pub(super) use self::joined::{Joined, start};
 use self::pump::{Down, up};
+use crate::config::RECONNECT_TIMEOUT;
 use crate::link::Link;
 use crate::session::events::{Events, failure};
 use crate::session::exec::outcome_unknown;
@@ -30,14 +32,10 @@ use crate::session::proto::{
 use crate::session::server::Session;
 use crate::session::ways::{Outage, Way};
 
-/// How long a lost link is waited for, if nobody says otherwise.
-const RECONNECT_PATIENCE: Duration = Duration::from_secs(600);
 /// Between two words on a link that is lost.
 const NEWS_INTERVAL: Duration = Duration::from_millis(500);
 /// A call that fails although the link is open is made again after this.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// Requests on their way to the agent.
-const REQUESTS_WAITING_MAX: usize = 4;
 
 /// How a client is attached.
 pub(super) struct Terms {
@@ -58,6 +56,8 @@ pub(super) struct Terms {
     is_first: bool,
     /// It has been told that it is attached.
     is_attached: bool,
+    /// Where the attachment comes with which its command was started.
+    joined: Option<oneshot::Receiver<Joined>>,
 }
 
 impl Terms {
@@ -75,7 +75,13 @@ impl Terms {
             attachment: begin.attachment.unwrap_or_default(),
             is_first: true,
             is_attached: false,
+            joined: None,
         }
+    }
+
+    /// The same client; its command will be started with it attached.
+    pub(super) fn joining(self, joined: oneshot::Receiver<Joined>) -> Self {
+        Self { joined: Some(joined), ..self }
     }
 
     /// Of a client that joins one.
@@ -98,6 +104,7 @@ impl Terms {
             attachment: join.attachment.unwrap_or_default(),
             is_first: false,
             is_attached: false,
+            joined: None,
         }
     }
 }
@@ -248,7 +255,7 @@ impl Client {
         let patience = match (self.terms.attachment.person, self.terms.attachment.reconnect_ms) {
             (true, _) => None,
             (false, 0) => {
-                Some(self.session.profile().reconnect_timeout.unwrap_or(RECONNECT_PATIENCE))
+                Some(self.session.profile().reconnect_timeout.unwrap_or(RECONNECT_TIMEOUT))
             }
             (false, ms) => Some(Duration::from_millis(ms)),
         };
@@ -290,18 +297,20 @@ impl Client {
 
     /// Follows the operation over this link.
     async fn pump(&mut self, link: &Link, place: &Place) -> Pumped {
-        let (send, receive) = mpsc::channel(REQUESTS_WAITING_MAX);
-        let begin = ToAgent::Begin(self.begin());
-        // The channel is new and has room.
-        let _ = send.try_send(AttachRequest { request: Some(begin) });
-        let mut client = link.client.clone();
-        let replies = tokio::select! {
-            replies = client.attach(ReceiverStream::new(receive)) => replies,
+        let handed = self.terms.joined.take().and_then(|mut joined| joined.try_recv().ok());
+        let joined = async {
+            match handed {
+                Some(joined) => Ok(joined),
+                None => joined::join(link.client.clone(), self.begin()).await,
+            }
+        };
+        let joined = tokio::select! {
+            joined = joined => joined,
             () = link.closed() => return Pumped::Broken,
             () = self.events.gone() => return Pumped::Left,
         };
-        let replies = match replies {
-            Ok(replies) => replies.into_inner(),
+        let Joined { requests: send, replies } = match joined {
+            Ok(joined) => joined,
             Err(status) if status.code() == Code::NotFound => {
                 // There is no output to wait for.
                 self.attachment.reads(false);
@@ -342,6 +351,7 @@ impl Client {
             terminal: self.terms.terminal.filter(|_| !self.terms.is_first).map(size),
             no_follow: self.terms.no_follow,
             only: self.terms.only.map(|only| i32::from(only != 0)),
+            start: None,
         }
     }
 

@@ -10,8 +10,8 @@ mod sync;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use skync_agent::proto::{self as agent, StartFailure, StartRequest};
-use tokio::sync::watch;
+use skync_agent::proto::{self as agent, StartFailure, StartRequest, StateNumber};
+use tokio::sync::{oneshot, watch};
 
 use self::sync::{UsedLink, prepare, sync_out};
 use crate::config::quantity::milliseconds;
@@ -19,6 +19,7 @@ use crate::driver::Sandbox;
 use crate::error::{CliError, ExitCode};
 use crate::operation::{ExitRecord, RecordState};
 use crate::session::archive;
+use crate::session::attach::{self, Joined};
 use crate::session::events::{Events, exit_to_client, failure_of, summary};
 use crate::session::lifecycle::User;
 use crate::session::operations::{Operation, Over, Phase, Place};
@@ -34,6 +35,14 @@ const HOME_PATIENCE: Duration = Duration::from_secs(600);
 /// How long clients may take to hear of the end.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// The client that asks for an operation.
+pub(super) struct Creator {
+    /// What it is told before its command starts.
+    pub(super) events: Events,
+    /// It is attached to the command as that starts.
+    pub(super) joined: oneshot::Sender<Joined>,
+}
+
 /// How the first part of an operation ended.
 enum Begun {
     /// It runs.
@@ -47,11 +56,11 @@ pub(super) async fn run(
     session: Arc<Session>,
     operation: Arc<Operation>,
     wishes: watch::Receiver<Wish>,
-    creator: Events,
+    creator: Creator,
 ) {
     let clock = Clock::start();
     let mut exec = Exec { session: Arc::clone(&session), operation, wishes, clock };
-    let (over, report) = match Box::pin(exec.begin(&creator)).await {
+    let (over, report) = match Box::pin(exec.begin(creator)).await {
         Begun::Running(place, report) => exec.carry_through(place, report).await,
         Begun::Not(error, report) => {
             exec.write_down(RecordState::Refused, &error.to_string(), None);
@@ -102,12 +111,13 @@ impl Clock {
 
 impl Exec {
     /// Everything up to the command's start.
-    async fn begin(&mut self, creator: &Events) -> Begun {
+    async fn begin(&mut self, creator: Creator) -> Begun {
+        let Creator { events, joined } = creator;
         let prepared = tokio::select! {
-            prepared = prepare(&self.session, &self.operation, creator, &mut self.clock) => prepared,
+            prepared = prepare(&self.session, &self.operation, &events, &mut self.clock) => prepared,
             // Nothing has started: giving up is safe.
             () = given_up(self.wishes.clone()) => Err(interrupted("the command started")),
-            () = creator.gone() => Err(interrupted("the command started")),
+            () = events.gone() => Err(interrupted("the command started")),
         };
         let (sandbox, report) = match prepared {
             Ok(prepared) => prepared,
@@ -120,7 +130,7 @@ impl Exec {
             let error = crate::session::errors::state_error(&error).not_started();
             return Begun::Not(error, Some(report));
         }
-        match self.start(&sandbox).await {
+        match self.start(&sandbox, joined).await {
             Ok(pid) => {
                 let place = Place { pid, sandbox };
                 self.operation.phase.send_replace(Phase::Running(place.clone()));
@@ -133,15 +143,36 @@ impl Exec {
         }
     }
 
-    /// Starts the command. Asked again after a reply that was lost it starts nothing.
-    async fn start(&self, sandbox: &Sandbox) -> Result<u32, CliError> {
+    /// Starts the command, with its client attached. Asked again after a reply that was lost it
+    /// starts nothing.
+    async fn start(
+        &self,
+        sandbox: &Sandbox,
+        hand_over: oneshot::Sender<Joined>,
+    ) -> Result<u32, CliError> {
         let request = self.start_request(&sandbox.root);
         let answer = call(&self.session, &sandbox.id, |mut client| {
             let request = request.clone();
-            async move { client.start(request).await }
+            async move {
+                if request.detached {
+                    let reply = client.start(request).await?.into_inner();
+                    return Ok(tonic::Response::new((reply, None)));
+                }
+                let (reply, joined) = attach::start(client, request).await?;
+                Ok(tonic::Response::new((reply, Some(joined))))
+            }
         });
         match answer.await {
-            Some(Ok(reply)) => refused(&reply).map_or(Ok(reply.pid), Err),
+            Some(Ok((reply, joined))) => {
+                if let Some(error) = refused(&reply) {
+                    return Err(error);
+                }
+                if let Some(joined) = joined {
+                    // A client that has gone leaves with it.
+                    let _ = hand_over.send(joined);
+                }
+                Ok(reply.pid)
+            }
             Some(Err(status)) => {
                 let message = format!("the agent failed: {}", status.message());
                 Err(CliError::new(ExitCode::NotStarted, message))
@@ -154,15 +185,15 @@ impl Exec {
     async fn carry_through(&mut self, place: Place, before: Report) -> (Over, Option<Report>) {
         let end = to_the_end(&self.session, &self.operation, &place, self.wishes.clone()).await;
         self.clock.timings.command_us = self.clock.lap();
-        let (exit, lost) = match end {
-            End::Exited(exit) => (Some(exit_to_client(exit)), None),
-            End::Lost(why) => (None, Some(why)),
+        let (exit, told, lost) = match end {
+            End::Exited(exit) => (Some(exit_to_client(exit)), exit.state, None),
+            End::Lost(why) => (None, None, Some(why)),
         };
         self.operation.phase.send_replace(Phase::Ending(place, exit));
         // Results come home whatever the outcome.
         let mut notes = Vec::new();
         let out = tokio::select! {
-            out = self.results_home(&mut notes) => out,
+            out = self.results_home(told, &mut notes) => out,
             () = self.operation.given_up() => Ok(Report::default()),
         };
         self.clock.timings.sync_out_us = self.clock.lap();
@@ -175,6 +206,10 @@ impl Exec {
             None => (RecordState::Ended, ""),
         };
         self.write_down(state, why, exit.as_ref());
+        if exit.is_some() {
+            // Whoever comes back to it finds what is written down.
+            archive::forget(&self.session, &self.operation);
+        }
         let (failed, report) = match out {
             Ok(out) => (None, merged(before, out)),
             Err(error) => (Some(error), before),
@@ -200,22 +235,26 @@ impl Exec {
     }
 
     /// Brings results home, over the next link if the present one ends.
-    async fn results_home(&self, notes: &mut Vec<String>) -> Result<Report, CliError> {
+    async fn results_home(
+        &self,
+        told: Option<StateNumber>,
+        notes: &mut Vec<String>,
+    ) -> Result<Report, CliError> {
         let deadline = tokio::time::Instant::now() + HOME_PATIENCE;
         loop {
-            let (events, told) = Events::collecting();
+            let (events, collected) = Events::collecting();
             let used = UsedLink::of(&self.session);
-            let done = sync_out(&self.session, &events).await;
+            let done = sync_out(&self.session, told, &events).await;
             drop(events);
             let error = match done {
                 Ok(report) => {
-                    notes.extend(told.notes().await);
+                    notes.extend(collected.notes().await);
                     return Ok(report);
                 }
                 Err(error) => error,
             };
             if !used.has_ended(&self.session).await {
-                notes.extend(told.notes().await);
+                notes.extend(collected.notes().await);
                 return Err(error);
             }
             if !self.session.ways.is_mended_until(deadline).await {
@@ -234,7 +273,8 @@ impl Exec {
         let (left, gone) = session.leave(User::Command).await;
         self.clock.timings.removal_us = self.clock.lap();
         if let Err(error) = gone {
-            over.notes.push(format!("warning: {error}"));
+            let hints = error.hints.iter().map(|hint| format!("; {hint}"));
+            over.notes.push(format!("warning: {error}{}", hints.collect::<String>()));
         }
         over.state = match (&over.exit, &over.failure) {
             (Some(_), _) => OperationState::OperationEnded,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use skync_agent::proto as agent;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -34,6 +35,8 @@ pub(super) struct Operation {
     pub(super) record: Mutex<Record>,
     pub(super) phase: watch::Sender<Phase>,
     pub(super) presence: watch::Sender<Presence>,
+    /// How the command ended, as soon as a client is told.
+    exit: watch::Sender<Option<agent::Exit>>,
     tail: Mutex<Tail>,
 }
 
@@ -102,6 +105,7 @@ impl Operation {
                 absent_since: Some(Instant::now()),
                 ..Presence::default()
             }),
+            exit: watch::Sender::default(),
             tail: Mutex::default(),
         }
     }
@@ -129,6 +133,21 @@ impl Operation {
     /// True if the same command is asked for.
     pub(super) fn is_same(&self, begin: &Begin) -> bool {
         self.fingerprint.is_none_or(|known| known == fingerprint(begin))
+    }
+
+    /// A client was told how the command ended.
+    pub(super) fn exited(&self, exit: agent::Exit) {
+        self.exit.send_replace(Some(exit));
+    }
+
+    /// Returns when a client has been told how the command ended.
+    pub(super) async fn exit(&self) -> agent::Exit {
+        let mut exit = self.exit.subscribe();
+        match exit.wait_for(Option::is_some).await.map(|exit| *exit) {
+            Ok(Some(exit)) => exit,
+            // The sender is in this value.
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
     }
 
     /// What it is doing, in a word.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use skync_agent::proto::OperationsRequest;
+use skync_agent::proto::{ForgetRequest, OperationsRequest};
 
 use crate::error::{CliError, ExitCode};
 use crate::operation::{OperationId, RecordState};
@@ -70,6 +70,13 @@ async fn take_over_operations(session: &Arc<Session>) -> Result<(), CliError> {
         let Some(id) = OperationId::from_bytes(&info.id) else { continue };
         // One that nobody wrote down is not of this session.
         let Ok(Some(record)) = session.store.read(id) else { continue };
+        if record.state == RecordState::Ended {
+            // Its end is written down; the sandbox was not told to forget it yet.
+            let request = ForgetRequest { id: info.id };
+            let mut client = client.clone();
+            tokio::spawn(async move { client.forget(request).await });
+            continue;
+        }
         let place = Place { pid: info.pid, sandbox: sandbox.clone() };
         let patience = patience_of(record.disconnect_ms).map(|own| own.min(ORPHAN_PATIENCE));
         let operation = Arc::new(Operation::adopted(record, place, patience));

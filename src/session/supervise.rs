@@ -54,7 +54,13 @@ async fn ended(session: &Session, operation: &Operation, place: &Place) -> End {
         match way {
             Way::Open(open) if open.1.id == place.sandbox.id => {
                 let request = WaitRequest { id: operation.id.to_vec() };
-                match over(&open.0, |mut client| async move { client.wait(request).await }).await {
+                let wait = over(&open.0, |mut client| async move { client.wait(request).await });
+                let waited = tokio::select! {
+                    waited = wait => waited,
+                    // It comes a turn of the link sooner, if the command is quick.
+                    exit = operation.exit() => Some(Ok(exit)),
+                };
+                match waited {
                     Some(Ok(exit)) if exit.unknown => {
                         return End::Lost("its supervisor in the sandbox was killed".to_owned());
                     }

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use skync_agent::endpoint::EndpointError;
 use skync_agent::entry::Entry;
 use skync_agent::path::SyncPath;
-use skync_agent::proto::FlushRequest;
 use skync_agent::proto::agent_client::AgentClient;
+use skync_agent::proto::{FlushRequest, StateNumber};
 use skync_agent::rules::CollectError;
 use skync_agent::wire::WireError;
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
@@ -110,6 +110,13 @@ pub struct Overview {
     pub halted: Option<Halt>,
     /// Why not everything is watched, on host and sandbox.
     pub watching: [Option<String>; 2],
+}
+
+/// Asks an agent for a state that shows everything that was done in its sandbox until now; nothing
+/// if it does not say.
+pub async fn ask(mut sandbox: AgentClient<Channel>) -> Option<StateNumber> {
+    let reply = sandbox.flush(FlushRequest { rescan: false }).await.ok()?.into_inner();
+    Some(StateNumber { follow: reply.follow, seq: reply.seq })
 }
 
 /// Synchronises one project with one sandbox.
@@ -261,15 +268,27 @@ impl Engine {
     /// # Errors
     /// If a side as a whole cannot be read or written; single paths are in the report.
     pub async fn synchronise(&mut self) -> Result<Report, SyncError> {
-        self.is_flushing = true;
+        self.synchronise_after(None).await
+    }
+
+    /// As [`Engine::synchronise`]; but in the sandbox, what was done before the state that was `told`
+    /// counts, and no turn of the link is made to ask for one.
+    ///
+    /// # Errors
+    /// As [`Engine::synchronise`].
+    pub async fn synchronise_after(
+        &mut self,
+        mut told: Option<StateNumber>,
+    ) -> Result<Report, SyncError> {
         let mut report = Report::default();
+        self.is_flushing = true;
         self.core.retry();
         // A person may have decided something meanwhile.
         let decisions = self.host.record().decisions()?;
         self.core.decide(decisions);
         for _ in 0..ROUNDS_MAX {
             self.refresh_rules().await?;
-            self.flush(false).await?;
+            self.flush(false, told.take()).await?;
             self.rounds(&mut report).await?;
             if self.core.is_clean() {
                 break;
@@ -285,7 +304,7 @@ impl Engine {
     /// As [`Engine::synchronise`].
     pub async fn synchronise_all(&mut self) -> Result<Report, SyncError> {
         self.refresh_rules().await?;
-        self.flush(true).await?;
+        self.flush(true, None).await?;
         self.synchronise().await
     }
 
@@ -393,13 +412,19 @@ impl Engine {
         Ok([host.tree.filter(|_| !host_lost), sandbox.tree.filter(|_| !sandbox_lost)])
     }
 
-    /// Has both sides read and told what was done until now, at the same time.
-    async fn flush(&mut self, rescan: bool) -> Result<(), SyncError> {
+    /// Has both sides read and told what was done until now, at the same time; in the sandbox, if
+    /// the agent has said which state shows that, it is only waited for.
+    async fn flush(&mut self, rescan: bool, told: Option<StateNumber>) -> Result<(), SyncError> {
         let (follower, _) = self.host.following()?;
         let host = follower.flush(rescan);
+        // One of another stream, over the link before perhaps, says nothing of this one.
+        let told = told.filter(|state| state.follow == self.replay.name());
         let sandbox = async {
-            let reply = self.sandbox.flush(FlushRequest { rescan }).await?.into_inner();
-            self.replay.reached(reply.seq).await.map_err(tonic::Status::unavailable)
+            let seq = match told {
+                Some(state) => state.seq,
+                None => self.sandbox.flush(FlushRequest { rescan }).await?.into_inner().seq,
+            };
+            self.replay.reached(seq).await.map_err(tonic::Status::unavailable)
         };
         let (_, flushed) = tokio::join!(host, sandbox);
         Ok(flushed?)

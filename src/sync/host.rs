@@ -97,7 +97,7 @@ impl Host {
             return Ok(false);
         }
         let follower = Follower::start(Arc::clone(&self.endpoint))?;
-        let reader = follower.reader();
+        let reader = follower.reader(0);
         self.following = Some((Arc::new(follower), reader));
         Ok(true)
     }

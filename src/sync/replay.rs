@@ -61,17 +61,28 @@ pub struct Taken {
 /// The replica of one stream of states.
 #[derive(Debug)]
 pub struct Replay {
+    name: u64,
     state: Mutex<State>,
     progress: watch::Sender<Progress>,
 }
 
 impl Default for Replay {
     fn default() -> Self {
-        Self { state: Mutex::default(), progress: watch::Sender::new(Progress::At(0)) }
+        Self::of(0)
     }
 }
 
 impl Replay {
+    /// The replica of the stream of this name.
+    pub fn of(name: u64) -> Self {
+        Self { name, state: Mutex::default(), progress: watch::Sender::new(Progress::At(0)) }
+    }
+
+    /// The name of its stream; 0 if it has none.
+    pub fn name(&self) -> u64 {
+        self.name
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic in here would leave a tree that is not the agent's; the task that had it ends,
         // and with it the stream.

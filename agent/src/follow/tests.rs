@@ -39,7 +39,7 @@ impl Project {
         fs::create_dir(&root).expect("made");
         let endpoint = endpoint(&root, &base.path().join("staging"));
         let follower = Follower::start(Arc::new(endpoint)).expect("a follower");
-        let reader = follower.reader();
+        let reader = follower.reader(1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         Self { root, base, follower, reader, runtime: runtime.expect("a runtime") }
     }

@@ -172,7 +172,7 @@ impl Client {
             return None;
         }
         match frame.into_reply().expect("a reply").reply.expect("one of them") {
-            Reply::Attached(_) => panic!("attached comes once"),
+            Reply::Started(_) | Reply::Attached(_) => panic!("it comes once"),
             Reply::Output(output) => {
                 assert!(output.offset >= self.offset, "{} after {}", output.offset, self.offset);
                 self.offset = output.offset + output.data.len() as u64;

@@ -52,8 +52,12 @@ impl Down<'_> {
                     self.events.send(Event::Evicted(true)).await
                 }
                 Some(Reply::Exit(exit)) if exit.unknown => return Err(Pumped::Broken),
-                Some(Reply::Exit(exit)) => return Ok(exit_to_client(exit)),
-                None => true,
+                Some(Reply::Exit(exit)) => {
+                    self.operation.exited(exit);
+                    return Ok(exit_to_client(exit));
+                }
+                // Whoever asked for the start has heard of it.
+                Some(Reply::Started(_)) | None => true,
             };
             if !told {
                 return Err(Pumped::Left);

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use skync_agent::proto::StateNumber;
+
 use crate::driver::{Progress, Sandbox};
 use crate::error::{CliError, ExitCode};
 use crate::link::Link;
@@ -11,9 +13,10 @@ use crate::session::events::{Events, progress_to_client, tell_of};
 use crate::session::exec::Clock;
 use crate::session::operations::Operation;
 use crate::session::proto::session_event::Event;
-use crate::session::sandbox::How;
+use crate::session::sandbox::{How, Told};
 use crate::session::server::Session;
 use crate::session::ways::Way;
+use crate::sync::engine;
 use crate::sync::report::{Report, changes};
 
 /// How long synchronising before a command may make no progress, if nobody says otherwise.
@@ -40,6 +43,7 @@ pub(super) async fn prepare(
         ms => Duration::from_millis(ms),
     };
     let (report, sandbox) = loop {
+        let asked = ask(session);
         if let Err(error) = session.ensure_live(&begin.exclude, &progress).await {
             // A command that is begun while the link is lost waits for it, as one that runs.
             mended(session, patience, error).await?;
@@ -47,7 +51,8 @@ pub(super) async fn prepare(
         }
         clock.timings.sandbox_us += clock.lap();
         let used = UsedLink::of(session);
-        let synchronise = session.synchronise(Some(events), How::Whole);
+        let how = asked.map_or(How::Whole, How::After);
+        let synchronise = session.synchronise(Some(events), how);
         let synchronised = patiently(session, patience, Box::pin(synchronise));
         match synchronised.await {
             Ok((report, _, sandbox)) => break (report, sandbox),
@@ -66,6 +71,13 @@ pub(super) async fn prepare(
     }
     tell_of(&report, events).await;
     Ok((sandbox, report))
+}
+
+/// Has the sandbox asked what was done there until now, while the mirror may still be at work.
+fn ask(session: &Session) -> Option<Told> {
+    let Way::Open(open) = session.ways.now() else { return None };
+    let asked = tokio::spawn(engine::ask(open.0.client));
+    Some(Box::pin(async move { asked.await.ok().flatten() }))
 }
 
 /// The link that work was begun over, to see after a failure whether that was its end.
@@ -154,7 +166,12 @@ async fn patiently<T>(
     }
 }
 
-pub(super) async fn sync_out(session: &Arc<Session>, events: &Events) -> Result<Report, CliError> {
+/// Brings home what was done in the sandbox; `told` is a state that shows what the command did.
+pub(super) async fn sync_out(
+    session: &Arc<Session>,
+    told: Option<StateNumber>,
+    events: &Events,
+) -> Result<Report, CliError> {
     if !session.is_there().await {
         // The sandbox is gone, and that has been said.
         return Ok(Report::default());
@@ -163,8 +180,11 @@ pub(super) async fn sync_out(session: &Arc<Session>, events: &Events) -> Result<
         return Err(paused("what the command wrote is still in the sandbox"));
     }
     session.mend_only().await?;
-    let is_last = session.life(|life| life.is_last());
-    let how = if is_last { How::Last } else { How::Whole };
+    let how = match told {
+        _ if session.life(|life| life.is_last()) => How::Last,
+        Some(state) => How::After(Box::pin(std::future::ready(Some(state)))),
+        None => How::Whole,
+    };
     let (report, ..) = session.synchronise(Some(events), how).await.map_err(|error| {
         error.hint(
             "the sandbox is kept with what the command wrote; run any `skync exec` to try again",

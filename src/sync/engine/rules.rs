@@ -48,8 +48,9 @@ impl Engine {
         if let Some(before) = self.following.take() {
             before.abort();
         }
-        let request = FollowRequest { rules_version: rules.version.0.to_vec() };
-        self.replay = Arc::default();
+        let name = random_name();
+        let request = FollowRequest { rules_version: rules.version.0.to_vec(), name };
+        self.replay = Arc::new(Replay::of(name));
         let (client, replay) = (self.sandbox.clone(), Arc::clone(&self.replay));
         let task = tokio::spawn(follow(client, request, replay, Arc::clone(&self.inbox)));
         self.following = Some(task.abort_handle());
@@ -61,6 +62,13 @@ impl Engine {
             Ok(Progress::At(_)) | Err(_) => Ok(()),
         }
     }
+}
+
+/// No other stream has it, whoever followed before: see `StateNumber` in the contract.
+fn random_name() -> u64 {
+    let mut name = [0; 8];
+    getrandom::fill(&mut name).expect("the kernel gives random bytes");
+    u64::from_be_bytes(name).max(1)
 }
 
 /// Replays what the agent tells, until the link ends.

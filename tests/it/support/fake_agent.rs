@@ -45,6 +45,7 @@ pub struct FakeAgent {
     count: Arc<AtomicUsize>,
     told: Arc<AtomicU64>,
     followed: Arc<Mutex<Option<States>>>,
+    follow: Arc<AtomicU64>,
 }
 
 impl FakeAgent {
@@ -54,8 +55,20 @@ impl FakeAgent {
         let holds = Arc::new(|_: &Offered| Held::default());
         let (received, count, followed) = (Arc::default(), Arc::default(), Arc::default());
         let (scans, told) = (Arc::new(scans), Arc::default());
-        let (pace, packed) = (Duration::ZERO, Arc::default());
-        Self { scans, supplies, holds, received, packed, pace, packs: None, count, told, followed }
+        let (pace, packed, follow) = (Duration::ZERO, Arc::default(), Arc::default());
+        Self {
+            scans,
+            supplies,
+            holds,
+            received,
+            packed,
+            pace,
+            packs: None,
+            count,
+            told,
+            followed,
+            follow,
+        }
     }
 
     /// The same agent behind a link that takes so long for each message to it.
@@ -225,8 +238,9 @@ impl Agent for FakeAgent {
 
     async fn follow(
         &self,
-        _: Request<proto::FollowRequest>,
+        request: Request<proto::FollowRequest>,
     ) -> Result<Response<Self::FollowStream>, Status> {
+        self.follow.store(request.into_inner().name, Ordering::Relaxed);
         let (send, receive) = tokio::sync::mpsc::unbounded_channel();
         *self.followed.lock().expect("not poisoned") = Some(send);
         let entries = (self.scans)(0);
@@ -241,7 +255,8 @@ impl Agent for FakeAgent {
     ) -> Result<Response<proto::FlushReply>, Status> {
         let entries = (self.scans)(self.count.fetch_add(1, Ordering::Relaxed));
         let seq = self.tell(vec![proto::Change { entries, ..Default::default() }], Vec::new());
-        Ok(Response::new(proto::FlushReply { seq }))
+        let follow = self.follow.load(Ordering::Relaxed);
+        Ok(Response::new(proto::FlushReply { seq, follow }))
     }
 
     /// Does nothing, and says that all is done, twice, and of calls that nobody made.

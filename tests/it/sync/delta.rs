@@ -219,7 +219,8 @@ fn replay(pair: &Pair) -> Arc<Replay> {
     let (mut client, there) = (pair.client(), Arc::clone(&replay));
     let rules_version = RuleSet::of_defaults().version.0.to_vec();
     pair.runtime().spawn(async move {
-        let replies = client.follow(FollowRequest { rules_version }).await.expect("followed");
+        let replies =
+            client.follow(FollowRequest { rules_version, name: 1 }).await.expect("followed");
         let (mut replies, mut reader) = (replies.into_inner(), StateReader::default());
         while let Ok(Some(reply)) = replies.message().await {
             if let Some(state) = reader.push(reply).expect("valid") {

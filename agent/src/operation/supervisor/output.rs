@@ -215,5 +215,6 @@ fn exit(shared: &Shared) -> Exit {
         lost_bytes: spool.lost(),
         input_bytes: shared.input.borrow().taken,
         unknown: false,
+        state: None,
     }
 }
