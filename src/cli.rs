@@ -263,19 +263,19 @@ pub enum ProfileCommand {
 pub struct AddArgs {
     /// The name
     pub name: String,
-    /// How sandboxes are made: docker, directory or local
+    /// How sandboxes are made: docker, e2b, daytona, directory or local
     #[arg(long)]
     pub driver: String,
-    /// docker: the image of a new container
+    /// docker, daytona: the image of a new sandbox
     #[arg(long)]
     pub image: Option<String>,
     /// docker: a container that runs already; it is never removed
     #[arg(long, value_name = "NAME")]
     pub container: Option<String>,
-    /// docker: memory limit, as in 512MiB or 2g
+    /// docker, daytona: memory, as in 512MiB or 2g
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
-    /// docker: CPU limit, as in 1.5
+    /// docker, daytona: CPUs, as in 1.5
     #[arg(long, value_name = "NUMBER")]
     pub cpus: Option<String>,
     /// docker: most processes
@@ -284,15 +284,36 @@ pub struct AddArgs {
     /// docker: none, bridge or the name of a network
     #[arg(long, value_name = "NAME")]
     pub network: Option<String>,
-    /// docker: the user, as in 1000:1000
+    /// docker, e2b: the user, as in 1000:1000 or root
     #[arg(long)]
     pub user: Option<String>,
     /// docker: the engine, as in unix:///run/docker.sock
     #[arg(long, value_name = "ADDRESS")]
     pub host: Option<String>,
-    /// docker: how the agent is reached: auto, socket or stdio
+    /// How the agent is reached; docker: auto, socket or stdio; e2b: auto, websocket or stream
     #[arg(long)]
     pub link: Option<String>,
+    /// e2b: the template, `base` if not given
+    #[arg(long, value_name = "NAME")]
+    pub template: Option<String>,
+    /// daytona: the snapshot, the organisation's default if not given
+    #[arg(long, value_name = "NAME")]
+    pub snapshot: Option<String>,
+    /// daytona: disk, as in 10GiB
+    #[arg(long, value_name = "SIZE")]
+    pub disk: Option<String>,
+    /// daytona: the region
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<String>,
+    /// e2b, daytona: how long a sandbox outlives its session at most, as in 10m
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<String>,
+    /// e2b, daytona: the sandbox does not reach the internet
+    #[arg(long)]
+    pub no_internet: bool,
+    /// e2b: kill or pause a sandbox whose time is over
+    #[arg(long, value_name = "WHAT")]
+    pub on_timeout: Option<String>,
     /// directory: where sandboxes are made
     #[arg(long, value_name = "DIR")]
     pub base: Option<String>,
@@ -348,6 +369,9 @@ pub struct ValidateArgs {
     /// Check the file only, without asking an engine
     #[arg(long)]
     pub offline: bool,
+    /// Make a sandbox and try in it what people rely on; it is removed at the end
+    #[arg(long, conflicts_with_all = ["offline", "all"])]
+    pub deep: bool,
 }
 
 /// Arguments of `conflicts`.

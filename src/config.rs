@@ -24,6 +24,9 @@ pub use problem::ConfigProblem;
 pub use quantity::OnDisconnect;
 pub use select::{Origin, Selected};
 
+/// How long a lost link is dialled if nothing else is said.
+pub const RECONNECT_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// How two sides are kept the same. Semantics: `sync::reconcile`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
@@ -82,6 +85,99 @@ pub struct DirectoryConfig {
     pub base: Option<PathBuf>,
 }
 
+/// What becomes of an E2B sandbox whose time is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnTimeout {
+    /// It goes: nothing is left behind, whatever becomes of this machine.
+    #[default]
+    Kill,
+    /// It is paused with what is in it, and stays until a session takes it up or `skync gc` removes
+    /// it.
+    Pause,
+}
+
+/// Which byte stream the e2b driver uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum E2bLink {
+    /// A WebSocket if one can be had, else a stream.
+    #[default]
+    Auto,
+    /// A WebSocket to a port of the agent.
+    #[serde(rename = "websocket")]
+    WebSocket,
+    /// Input and output of a process that envd runs.
+    Stream,
+}
+
+/// Settings of the e2b driver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct E2bConfig {
+    /// Name or id of the template; else `base`.
+    pub template: Option<String>,
+    /// How long a sandbox outlives its session at most: while a command runs in it, or it holds what
+    /// is not on the host. Else the profile's reconnect time.
+    pub timeout: Option<Duration>,
+    /// The sandbox reaches the internet.
+    pub internet: bool,
+    /// What becomes of it then.
+    pub on_timeout: OnTimeout,
+    /// The user that commands run as; else the template's.
+    pub user: Option<String>,
+    /// How the agent is reached.
+    pub link: E2bLink,
+}
+
+impl Default for E2bConfig {
+    fn default() -> Self {
+        Self {
+            template: None,
+            timeout: None,
+            internet: true,
+            on_timeout: OnTimeout::default(),
+            user: None,
+            link: E2bLink::default(),
+        }
+    }
+}
+
+/// Settings of the daytona driver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaytonaConfig {
+    /// Name or id of the snapshot; else the organisation's default.
+    pub snapshot: Option<String>,
+    /// An image instead of a snapshot.
+    pub image: Option<String>,
+    /// CPUs, with `image`.
+    pub cpus: Option<u32>,
+    /// Memory in GiB, with `image`.
+    pub memory_gib: Option<u32>,
+    /// Disk in GiB, with `image`.
+    pub disk_gib: Option<u32>,
+    /// The region; else `DAYTONA_TARGET`, or the organisation's default.
+    pub target: Option<String>,
+    /// As [`E2bConfig::timeout`].
+    pub timeout: Option<Duration>,
+    /// The sandbox reaches the internet.
+    pub internet: bool,
+}
+
+impl Default for DaytonaConfig {
+    fn default() -> Self {
+        Self {
+            snapshot: None,
+            image: None,
+            cpus: None,
+            memory_gib: None,
+            disk_gib: None,
+            target: None,
+            timeout: None,
+            internet: true,
+        }
+    }
+}
+
 /// A profile's driver and its settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -92,6 +188,10 @@ pub enum DriverConfig {
     Directory(DirectoryConfig),
     /// A Docker container.
     Docker(DockerConfig),
+    /// An E2B sandbox.
+    E2b(E2bConfig),
+    /// A Daytona sandbox.
+    Daytona(DaytonaConfig),
 }
 
 /// A user's named settings, resolved and checked.
@@ -147,6 +247,21 @@ impl Profile {
         }
     }
 
+    /// How long a sandbox outlives its session at most, where a network is in between: as long as a
+    /// lost link is dialled, unless the driver's settings say otherwise.
+    pub fn outlives(&self) -> Duration {
+        self.timeout().or(self.reconnect_timeout).unwrap_or(RECONNECT_TIMEOUT)
+    }
+
+    /// What the driver's settings say of that.
+    pub fn timeout(&self) -> Option<Duration> {
+        match &self.driver {
+            DriverConfig::E2b(config) => config.timeout,
+            DriverConfig::Daytona(config) => config.timeout,
+            DriverConfig::Local | DriverConfig::Directory(_) | DriverConfig::Docker(_) => None,
+        }
+    }
+
     /// The built-in profile of this name: `local` runs in place, `directory` in another directory
     /// of this machine.
     pub fn built_in(name: &str) -> Option<Self> {
@@ -166,6 +281,8 @@ impl DriverConfig {
             Self::Local => "local",
             Self::Directory(_) => "directory",
             Self::Docker(_) => "docker",
+            Self::E2b(_) => "e2b",
+            Self::Daytona(_) => "daytona",
         }
     }
 }

@@ -6,7 +6,6 @@ pub(super) mod report;
 pub(super) mod say;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -16,15 +15,11 @@ use self::report::Report;
 use crate::cli::ExecArgs;
 use crate::commands::attached::{self, First, Role, Wanted};
 use crate::commands::{Context, attached::Outcome};
-use crate::config::{DriverConfig, Profile};
+use crate::config::{DriverConfig, Profile, RECONNECT_TIMEOUT};
 use crate::error::{CliError, ExitCode};
 use crate::project::Project;
 use crate::session::Spec;
 use crate::ui::{print, render};
-
-/// How long a session that is gone is looked for, unless the command line or the profile says
-/// otherwise; as the session does with its link.
-const RECONNECT: Duration = Duration::from_secs(600);
 
 /// Runs the command; the code is the command's own, or one of skync's (see `--help`).
 ///
@@ -77,7 +72,7 @@ fn wanted(
 ) -> Result<Wanted, CliError> {
     let begin = begin::begin(args, context, project)?;
     let is_person = begin.attachment.is_some_and(|attachment| attachment.person);
-    let limit = args.reconnect_timeout.or(profile.reconnect_timeout).unwrap_or(RECONNECT);
+    let limit = args.reconnect_timeout.or(profile.reconnect_timeout).unwrap_or(RECONNECT_TIMEOUT);
     Ok(Wanted {
         id: begin::id_of(&begin),
         first: First::Begin(Box::new(begin)),

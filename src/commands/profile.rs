@@ -1,5 +1,6 @@
 //! `skync profile …`: adds, lists, shows, chooses, removes and checks profiles.
 
+mod deep;
 mod show;
 mod validate;
 
@@ -83,6 +84,13 @@ fn new_profile(args: &AddArgs) -> Result<NewProfile, CliError> {
     set("user", args.user.as_ref().map(text));
     set("host", args.host.as_ref().map(text));
     set("link", args.link.as_ref().map(text));
+    set("template", args.template.as_ref().map(text));
+    set("snapshot", args.snapshot.as_ref().map(text));
+    set("disk", args.disk.as_ref().map(text));
+    set("target", args.target.as_ref().map(text));
+    set("timeout", args.timeout.as_ref().map(text));
+    set("internet", args.no_internet.then(|| Value::from(false)));
+    set("on_timeout", args.on_timeout.as_ref().map(text));
     set("base", args.base.as_ref().map(text));
     set("mode", args.mode.as_ref().map(text));
     let exclude = (!args.exclude.is_empty()).then(|| Value::Array(Array::from_iter(&args.exclude)));
@@ -203,7 +211,23 @@ fn what(profile: &Profile, context: &Context) -> String {
             format!("a directory below {}", shown_path(&base))
         }
         DriverConfig::Docker(docker) => docker_words(docker),
+        DriverConfig::E2b(e2b) => {
+            let template = e2b.template.as_deref().unwrap_or("base");
+            format!("template {template}{}", without_internet(e2b.internet))
+        }
+        DriverConfig::Daytona(daytona) => {
+            let what = match (&daytona.snapshot, &daytona.image) {
+                (Some(snapshot), _) => format!("snapshot {snapshot}"),
+                (None, Some(image)) => format!("image {image}"),
+                (None, None) => "the default snapshot".to_owned(),
+            };
+            format!("{what}{}", without_internet(daytona.internet))
+        }
     }
+}
+
+fn without_internet(internet: bool) -> &'static str {
+    if internet { "" } else { ", no internet" }
 }
 
 fn docker_words(docker: &DockerConfig) -> String {

@@ -1,7 +1,5 @@
 //! `skync wait`: returns when an operation has ended, with its exit code.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::cli::WaitArgs;
@@ -9,15 +7,13 @@ use crate::commands::attached::{self, First, Outcome, Role, Wanted, attachment, 
 use crate::commands::exec::say;
 use crate::commands::operations::{self, Found, no_outcome};
 use crate::commands::{Context, runtime};
+use crate::config::RECONNECT_TIMEOUT;
 use crate::error::CliError;
 use crate::operation::{OperationId, Record};
 use crate::session::Spec;
 use crate::session::proto::{Exit, Join};
 use crate::ui::print;
 use crate::ui::render::{self, SCHEMA_VERSION};
-
-/// How long a session that is gone is looked for; as `exec` does.
-const RECONNECT: Duration = Duration::from_secs(600);
 
 /// Waits; the code is the operation's.
 ///
@@ -34,7 +30,7 @@ pub fn run(args: &WaitArgs, context: &Context) -> Result<u8, CliError> {
 }
 
 async fn wait(id: OperationId, spec: &Spec, context: &Context) -> Result<u8, CliError> {
-    let limit = spec.profile.reconnect_timeout.unwrap_or(RECONNECT);
+    let limit = spec.profile.reconnect_timeout.unwrap_or(RECONNECT_TIMEOUT);
     let join = Join {
         id: id.to_vec(),
         wait: true,

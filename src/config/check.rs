@@ -3,14 +3,16 @@
 //! This is the only place that makes a profile from text; `profile add` comes through here too.
 //! It asks nobody: whether an image exists is the driver's business.
 
+mod clouds;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use toml_edit::{Item, Key, TableLike, Value};
 
 use super::keys::{
-    DRIVERS, KEYS_DIRECTORY, KEYS_DOCKER, KEYS_NEW_CONTAINER, KEYS_OPERATIONS, KEYS_SYNC, Kind,
-    slips, unknown_driver,
+    DRIVERS, KEYS_DOCKER, KEYS_NEW_CONTAINER, KEYS_OPERATIONS, KEYS_SYNC, Kind, owners, slips,
+    unknown_driver,
 };
 use super::problem::{Bad, ConfigProblem, Source};
 use super::{
@@ -62,10 +64,15 @@ pub(super) fn profile(
     // turns up once the driver is put right; a foreign key was reported as such already.
     let base = checker.text(table, "base", values::absolute_path);
     let docker = checker.docker(table, kind, key);
+    let cloud = checker.cloud(table);
+    let e2b = checker.e2b(table, kind, &cloud);
+    let daytona = checker.daytona(table, kind, &cloud, &docker);
     profile.driver = match kind {
         Kind::Local | Kind::Unknown => DriverConfig::Local,
         Kind::Directory => DriverConfig::Directory(DirectoryConfig { base }),
         Kind::Docker => DriverConfig::Docker(docker),
+        Kind::E2b => DriverConfig::E2b(e2b),
+        Kind::Daytona => DriverConfig::Daytona(daytona),
     };
     if checker.problems.is_empty() { Ok(profile) } else { Err(checker.problems) }
 }
@@ -108,6 +115,8 @@ impl Checker<'_> {
             Some("local") => Kind::Local,
             Some("directory") => Kind::Directory,
             Some("docker") => Kind::Docker,
+            Some("e2b") => Kind::E2b,
+            Some("daytona") => Kind::Daytona,
             Some(other) => {
                 self.report(item.span(), unknown_driver(other));
                 Kind::Unknown
@@ -132,8 +141,9 @@ impl Checker<'_> {
                 Bad::new(format!("`{shown}` has no effect with the driver `local`"))
                     .hint("`local` runs in place: the command is a child of your shell")
             } else if all.contains(&name) {
-                let owner = if KEYS_DIRECTORY.contains(&name) { "directory" } else { "docker" };
-                Bad::new(format!("`{shown}` belongs to the driver `{owner}`"))
+                let owners = owners(name);
+                let of = if owners.len() == 1 { "driver" } else { "drivers" };
+                Bad::new(format!("`{shown}` belongs to the {of} {}", list(owners)))
                     .hint(format!("this profile has `driver = \"{}\"`", kind.name()))
             } else {
                 let bad = Bad::new(format!("unknown key `{shown}`"));
@@ -263,9 +273,12 @@ impl Checker<'_> {
                 .and_then(|pids| self.checked("pids", table.get("pids")?, values::pids(pids))),
             network: self.text(table, "network", values::network),
             user: self.text(table, "user", values::user),
-            link: self
-                .text(table, "link", |text| values::one_of("link", text, &values::LINKS))
-                .unwrap_or_default(),
+            link: if kind == Kind::E2b {
+                LinkKind::Auto
+            } else {
+                self.text(table, "link", |text| values::one_of("link", text, &values::LINKS))
+                    .unwrap_or_default()
+            },
         };
         if kind == Kind::Docker {
             self.docker_together(table, &config, profile);

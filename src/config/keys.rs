@@ -20,10 +20,16 @@ pub(super) const KEYS_DOCKER: [&str; 9] =
 pub(super) const KEYS_NEW_CONTAINER: [&str; 4] = ["memory", "cpus", "pids", "network"];
 /// The keys of the directory driver.
 pub(super) const KEYS_DIRECTORY: [&str; 1] = ["base"];
+/// The keys of the e2b driver.
+pub(super) const KEYS_E2B: [&str; 6] =
+    ["template", "timeout", "internet", "on_timeout", "user", "link"];
+/// The keys of the daytona driver.
+pub(super) const KEYS_DAYTONA: [&str; 8] =
+    ["snapshot", "image", "cpus", "memory", "disk", "target", "timeout", "internet"];
 /// The drivers there are.
-pub(super) const DRIVERS: [&str; 3] = ["docker", "directory", "local"];
-/// Drivers that a later version has: not slips of the pen.
-const DRIVERS_PLANNED: [&str; 2] = ["e2b", "daytona"];
+pub(super) const DRIVERS: [&str; 5] = ["docker", "e2b", "daytona", "directory", "local"];
+/// The drivers that have keys of their own.
+const OWNERS: [Kind; 4] = [Kind::Docker, Kind::E2b, Kind::Daytona, Kind::Directory];
 
 /// What the `driver` key says.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,6 +37,8 @@ pub(super) enum Kind {
     Local,
     Directory,
     Docker,
+    E2b,
+    Daytona,
     /// Missing or wrong, which is reported once: keys are then judged as if any driver could be meant.
     Unknown,
 }
@@ -41,6 +49,8 @@ impl Kind {
             Self::Local => "local",
             Self::Directory => "directory",
             Self::Docker => "docker",
+            Self::E2b => "e2b",
+            Self::Daytona => "daytona",
             Self::Unknown => "?",
         }
     }
@@ -51,14 +61,36 @@ impl Kind {
             keys.extend(KEYS_SYNC);
             keys.extend(KEYS_OPERATIONS);
         }
-        if matches!(self, Self::Docker | Self::Unknown) {
-            keys.extend(KEYS_DOCKER);
-        }
-        if matches!(self, Self::Directory | Self::Unknown) {
-            keys.extend(KEYS_DIRECTORY);
+        if self == Self::Unknown {
+            // Some are of several drivers.
+            let all = OWNERS.into_iter().flat_map(|owner| owner.own_keys().iter().copied());
+            all.for_each(|key| {
+                if !keys.contains(&key) {
+                    keys.push(key)
+                }
+            });
+        } else {
+            keys.extend(self.own_keys());
         }
         keys
     }
+
+    /// The keys that not every driver has.
+    fn own_keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Docker => &KEYS_DOCKER,
+            Self::E2b => &KEYS_E2B,
+            Self::Daytona => &KEYS_DAYTONA,
+            Self::Directory => &KEYS_DIRECTORY,
+            Self::Local | Self::Unknown => &[],
+        }
+    }
+}
+
+/// The drivers that have this key.
+pub(super) fn owners(key: &str) -> Vec<&'static str> {
+    let has = |owner: &Kind| owner.own_keys().contains(&key);
+    OWNERS.into_iter().filter(has).map(Kind::name).collect()
 }
 
 /// The known keys that the unknown ones of a table are nearest to.
@@ -71,10 +103,6 @@ pub(super) fn slips(table: &dyn TableLike) -> Vec<&'static str> {
 /// What is wrong with the name of a driver that there is not.
 pub(super) fn unknown_driver(name: &str) -> Bad {
     let shown = visible(name);
-    if DRIVERS_PLANNED.contains(&name) {
-        return Bad::new(format!("the driver `{shown}` is not in this version of skync"))
-            .hint(format!("it is coming; until then there is {}", list(DRIVERS)));
-    }
     let bad = Bad::new(format!("there is no driver `{shown}`"));
     match nearest(name, DRIVERS) {
         Some(near) => bad.hint(format!("did you mean `{near}`?")),

@@ -6,7 +6,7 @@ use ignore::gitignore::GitignoreBuilder;
 
 use super::problem::Bad;
 use super::quantity::{self, OnDisconnect};
-use super::{LinkKind, SyncMode, nearest};
+use super::{E2bLink, LinkKind, OnTimeout, SyncMode, nearest};
 use crate::ui::visible;
 
 /// Least memory that Docker gives a container, in bytes.
@@ -261,6 +261,24 @@ pub(super) const MODES: [(&str, SyncMode); 4] = [
 /// The names of [`LinkKind`].
 pub(super) const LINKS: [(&str, LinkKind); 3] =
     [("auto", LinkKind::Auto), ("socket", LinkKind::Socket), ("stdio", LinkKind::Stdio)];
+
+/// The names of [`OnTimeout`].
+pub(super) const ON_TIMEOUT: [(&str, OnTimeout); 2] =
+    [("kill", OnTimeout::Kill), ("pause", OnTimeout::Pause)];
+
+/// The names of [`E2bLink`].
+pub(super) const E2B_LINKS: [(&str, E2bLink); 3] =
+    [("auto", E2bLink::Auto), ("websocket", E2bLink::WebSocket), ("stream", E2bLink::Stream)];
+
+/// What a provider calls a template, a snapshot or a region: `what`.
+pub(super) fn cloud_name(what: &str, text: &str) -> Result<String, Bad> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._/:-@".contains(c);
+    if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) || !text.chars().all(fits) {
+        return Err(Bad::new(format!("`{}` cannot be the name of a {what}", visible(text)))
+            .hint("write it as the provider's dashboard shows it"));
+    }
+    Ok(text.to_owned())
+}
 
 /// One of several words.
 pub(super) fn one_of<T: Copy>(what: &str, text: &str, words: &[(&str, T)]) -> Result<T, Bad> {

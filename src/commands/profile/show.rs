@@ -39,7 +39,7 @@ pub(super) fn text(args: &ShowArgs, context: &Context) -> Result<String, CliErro
     };
     for (key, value) in settings(&profile, context) {
         let value = match value {
-            Value::Null => match default_words(key) {
+            Value::Null => match default_words(&profile, key) {
                 Some(words) => words.to_owned(),
                 None => continue,
             },
@@ -103,6 +103,24 @@ fn settings(profile: &Profile, context: &Context) -> Vec<(&'static str, Value)> 
             ("user", json!(docker.user)),
             ("link", json!(link_word(docker.link))),
         ]),
+        DriverConfig::E2b(e2b) => settings.extend([
+            ("template", json!(e2b.template.as_deref().unwrap_or("base"))),
+            ("timeout", json!(e2b.timeout.map(duration_text))),
+            ("internet", json!(e2b.internet)),
+            ("on_timeout", json!(e2b.on_timeout)),
+            ("user", json!(e2b.user)),
+            ("link", json!(e2b.link)),
+        ]),
+        DriverConfig::Daytona(daytona) => settings.extend([
+            ("snapshot", json!(daytona.snapshot)),
+            ("image", json!(daytona.image)),
+            ("cpus", json!(daytona.cpus)),
+            ("memory", json!(daytona.memory_gib.map(|gib| format!("{gib}GiB")))),
+            ("disk", json!(daytona.disk_gib.map(|gib| format!("{gib}GiB")))),
+            ("target", json!(daytona.target)),
+            ("timeout", json!(daytona.timeout.map(duration_text))),
+            ("internet", json!(daytona.internet)),
+        ]),
     }
     settings.extend([
         ("mode", json!(mode_word(profile.mode))),
@@ -118,12 +136,17 @@ fn settings(profile: &Profile, context: &Context) -> Vec<(&'static str, Value)> 
 }
 
 /// What holds for a setting that is not set.
-fn default_words(key: &str) -> Option<&'static str> {
+fn default_words(profile: &Profile, key: &str) -> Option<&'static str> {
     match key {
+        "user" if matches!(profile.driver, DriverConfig::E2b(_)) => Some("(the template's)"),
         "host" => Some("(DOCKER_HOST, the docker context, or the default socket)"),
         "memory" | "cpus" | "pids" => Some("(no limit)"),
         "network" => Some("(the engine's default)"),
         "user" => Some("(the image's)"),
+        "timeout" => Some("(as `reconnect_timeout`)"),
+        "snapshot" => Some("(the organisation's default, unless there is an image)"),
+        "target" => Some("(DAYTONA_TARGET, or the organisation's default)"),
+        "disk" => Some("(the provider's default)"),
         "root" => Some("(where the project is here)"),
         "max_runtime" => Some("(no limit)"),
         "on_disconnect" | "reconnect_timeout" => Some("(10m)"),
