@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
+use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::driver::{AgentBinary, AgentSource, DriverError, ErrorKind};
@@ -43,7 +44,8 @@ fn carried(machine: &str) -> Result<AgentBinary, DriverError> {
     flate2::read::GzDecoder::new(*packed).read_to_end(&mut bytes).map_err(|error| {
         DriverError::new(ErrorKind::Failed, "the agent inside this skync is damaged").source(error)
     })?;
-    let agent = AgentBinary { machine: machine.into(), sha256: *sha256, bytes: bytes.into() };
+    let (bytes, packed) = (bytes.into(), Some(Bytes::from_static(packed)));
+    let agent = AgentBinary { machine: machine.into(), sha256: *sha256, bytes, packed };
     let actual: [u8; 32] = Sha256::digest(&agent.bytes).into();
     if actual != agent.sha256 {
         let message = "the agent inside this skync is damaged: its SHA-256 is not what was built";
@@ -63,5 +65,5 @@ fn from_directory(directory: &Path, machine: &str) -> Result<AgentBinary, Driver
             .source(error)
     })?;
     let sha256 = Sha256::digest(&bytes).into();
-    Ok(AgentBinary { machine: machine.into(), sha256, bytes: bytes.into() })
+    Ok(AgentBinary { machine: machine.into(), sha256, bytes: bytes.into(), packed: None })
 }

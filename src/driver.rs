@@ -1,13 +1,18 @@
 //! How one kind of sandbox is created, reached and removed.
 //!
-//! A driver does no policy: no retries, no printing, nothing about synchronisation or operations.
-//! What two drivers would both do belongs to [`crate::link`] or [`crate::session`].
+//! A driver does no policy: no printing, nothing about synchronisation or operations. What a
+//! provider's contract asks to be sent again is sent again here (`http`); any other second try
+//! belongs to [`crate::link`] or [`crate::session`].
 //! Nothing outside this module may know which driver it is on.
 
+pub mod daytona;
 pub mod directory;
 pub mod docker;
+pub mod e2b;
 
 mod excerpt;
+mod http;
+mod launch;
 #[cfg(test)]
 mod stand_in;
 
@@ -20,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::config::Profile;
+use crate::credentials::Surroundings;
 
 /// A two-way byte stream to an agent.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -101,6 +107,17 @@ pub enum SandboxState {
     Gone,
 }
 
+/// What a sandbox uses of what it may, as its provider measures it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time of each second, in thousandths of a processor; and processors it has.
+    pub milli_cpus: (u64, u64),
+    /// Bytes of memory, and of those it has.
+    pub memory: (u64, u64),
+    /// Bytes on disk, and of those it has.
+    pub disk: (u64, u64),
+}
+
 /// The agent for one machine type, ready to be put there.
 #[derive(Clone, Debug)]
 pub struct AgentBinary {
@@ -110,6 +127,8 @@ pub struct AgentBinary {
     pub sha256: [u8; 32],
     /// The static executable.
     pub bytes: bytes::Bytes,
+    /// The same compressed by gzip, where it is there already.
+    pub packed: Option<bytes::Bytes>,
 }
 
 impl AgentBinary {
@@ -174,6 +193,8 @@ pub struct DriverError {
     pub message: String,
     /// What to do, one sentence each.
     pub hints: Vec<String>,
+    /// Something may have been made that only [`Driver::find`] finds.
+    pub unclear: bool,
     /// What it came from.
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -182,13 +203,21 @@ pub struct DriverError {
 impl DriverError {
     /// An error without hints.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hints: Vec::new(), source: None }
+        let (message, hints) = (message.into(), Vec::new());
+        Self { kind, message, hints, unclear: false, source: None }
     }
 
     /// Adds what to do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
+        self
+    }
+
+    /// Says that something may have been made all the same.
+    #[must_use]
+    pub fn unclear(mut self) -> Self {
+        self.unclear = true;
         self
     }
 
@@ -238,6 +267,27 @@ pub trait Driver: Send + Sync {
     /// How the sandbox is.
     async fn state(&self, sandbox: &Sandbox) -> Result<SandboxState, DriverError>;
 
+    /// True if a network is between the sandbox and this machine, which may be away for minutes: its
+    /// agent then lives without a session for as long as a lost link is dialled.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Has the provider keep the sandbox for at least `time` from now on. Returns how long it
+    /// promises; nothing if a sandbox lives as long as its agent does, so that this need not be called.
+    async fn renew(
+        &self,
+        _sandbox: &Sandbox,
+        _time: Duration,
+    ) -> Result<Option<Duration>, DriverError> {
+        Ok(None)
+    }
+
+    /// What the sandbox uses of what it may; nothing if its provider does not measure that.
+    async fn usage(&self, _sandbox: &Sandbox) -> Result<Option<Usage>, DriverError> {
+        Ok(None)
+    }
+
     /// True if a sandbox that has stopped still holds its files: `create` for the same session
     /// starts an agent on them.
     fn revives(&self) -> bool {
@@ -254,10 +304,19 @@ pub trait Driver: Send + Sync {
 
 /// The driver that a profile asks for; `None` for `local`, which needs none.
 pub fn open(profile: &Profile) -> Option<Box<dyn Driver>> {
+    open_in(profile, Surroundings::of_process())
+}
+
+/// As [`open`], with other surroundings than those of this process.
+pub fn open_in(profile: &Profile, surroundings: Surroundings) -> Option<Box<dyn Driver>> {
     use crate::config::DriverConfig;
     match &profile.driver {
         DriverConfig::Local => None,
         DriverConfig::Directory(config) => Some(Box::new(directory::Directory::new(config))),
         DriverConfig::Docker(config) => Some(Box::new(docker::Docker::new(config))),
+        DriverConfig::E2b(config) => Some(Box::new(e2b::E2b::new(config, surroundings))),
+        DriverConfig::Daytona(config) => {
+            Some(Box::new(daytona::Daytona::new(config, surroundings)))
+        }
     }
 }

@@ -38,6 +38,7 @@ pub mod channel;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod credentials;
 pub mod driver;
 pub mod environment;
 pub mod error;

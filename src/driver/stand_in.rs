@@ -43,7 +43,8 @@ impl AgentSource for StandIns {
             Manner::Stubborn => b" stubborn",
         });
         let sha256 = Sha256::digest(&bytes).into();
-        Ok(AgentBinary { machine: machine.to_owned(), sha256, bytes: Bytes::from(bytes) })
+        let (machine, bytes) = (machine.to_owned(), Bytes::from(bytes));
+        Ok(AgentBinary { machine, sha256, bytes, packed: None })
     }
 }
 

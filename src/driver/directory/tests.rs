@@ -214,14 +214,14 @@ async fn a_failed_creation_leaves_nothing() {
         fn agent(&self, machine: &str) -> Result<AgentBinary, DriverError> {
             let bytes = bytes::Bytes::from_static(b"\x7fELF no program");
             let sha256 = Sha256::digest(&bytes).into();
-            Ok(AgentBinary { machine: machine.into(), sha256, bytes })
+            Ok(AgentBinary { machine: machine.into(), sha256, bytes, packed: None })
         }
     }
     struct Wrong;
     impl AgentSource for Wrong {
         fn agent(&self, machine: &str) -> Result<AgentBinary, DriverError> {
             let bytes = bytes::Bytes::from_static(b"x");
-            Ok(AgentBinary { machine: machine.into(), sha256: [0; 32], bytes })
+            Ok(AgentBinary { machine: machine.into(), sha256: [0; 32], bytes, packed: None })
         }
     }
     let ground = Ground::new();

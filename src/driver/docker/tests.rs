@@ -294,7 +294,7 @@ async fn a_program_for_another_machine_is_an_error_and_leaves_no_container() {
         fn agent(&self, machine: &str) -> Result<crate::driver::AgentBinary, DriverError> {
             let bytes = bytes::Bytes::from_static(b"not a program");
             let sha256 = Sha256::digest(&bytes).into();
-            Ok(crate::driver::AgentBinary { machine: machine.into(), sha256, bytes })
+            Ok(crate::driver::AgentBinary { machine: machine.into(), sha256, bytes, packed: None })
         }
     }
     engine_or_skip!();
