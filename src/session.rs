@@ -21,6 +21,7 @@ pub mod events;
 mod exec;
 pub mod journal;
 pub mod keeper;
+mod lease;
 pub mod lifecycle;
 pub mod live;
 mod mirror;

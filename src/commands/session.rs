@@ -48,6 +48,11 @@ pub fn run(args: &SessionArgs, context: &Context) -> Result<ExitCode, CliError> 
             word("busy");
             Ok(keeper::BUSY)
         }
+        Err(error) if error.kind() == std::io::ErrorKind::NotConnected => {
+            tracing::error!(%error, "what an earlier session left could not be taken over");
+            word(&format!("failed: {error}"));
+            Ok(keeper::UNREACHED)
+        }
         Err(error) => {
             word(&format!("failed: {error}"));
             Err(failed(&error))

@@ -9,7 +9,9 @@ use crate::commands::{Context, follow, no_session};
 use crate::error::{CliError, ExitCode};
 use crate::session::client::Connection;
 use crate::session::journal::{Entry, Journal};
-use crate::session::proto::{Moved, Side, State, StatusReply, StatusRequest, Totals};
+use crate::session::proto::{
+    Moved, Side, State, StatusReply, StatusRequest, Totals, Usage, UsageRequest,
+};
 use crate::ui::progress::Progress;
 use crate::ui::{print, status_view, visible};
 
@@ -33,8 +35,12 @@ pub async fn run(args: &StatusArgs, context: &Context) -> Result<ExitCode, CliEr
     for entry in &entries {
         let is_alone = entries.iter().filter(|other| same(other, entry)).count() == 1;
         let reply = ask(context, entry).await.filter(|reply| is_alone || is_of(reply, entry));
-        lines.push(text(entry, reply.as_ref()));
-        documents.push(document_of(entry, reply.as_ref()));
+        let usage = match &reply {
+            Some(_) => used(context, entry).await,
+            None => None,
+        };
+        lines.push(text(entry, reply.as_ref(), usage));
+        documents.push(document_of(entry, reply.as_ref(), usage));
     }
     if context.json {
         let document = json!({ "schema_version": 1, "ok": true, "sessions": documents });
@@ -95,12 +101,32 @@ async fn ask(context: &Context, entry: &Entry) -> Option<StatusReply> {
     Some(connection.client.status(StatusRequest {}).await.ok()?.into_inner())
 }
 
+/// What the sandbox uses, if its provider measures it.
+async fn used(context: &Context, entry: &Entry) -> Option<Usage> {
+    let profile = &entry.profile.name;
+    let mut connection = Connection::find(&context.places, &entry.root, profile).await?;
+    connection.client.usage(UsageRequest {}).await.ok()?.into_inner().usage
+}
+
+fn usage_line(usage: &Usage) -> String {
+    let cpus = |milli: u64| milli as f64 / 1000.0;
+    format!(
+        "the sandbox uses {:.2} of {} CPUs, {} of {} memory, {} of {} disk",
+        cpus(usage.milli_cpus),
+        cpus(usage.milli_cpus_max),
+        status_view::size(usage.memory),
+        status_view::size(usage.memory_max),
+        status_view::size(usage.disk),
+        status_view::size(usage.disk_max),
+    )
+}
+
 /// What a crash has left has the same socket as the session that runs now; its sandbox is another.
 fn is_of(reply: &StatusReply, entry: &Entry) -> bool {
     reply.sandbox == entry.sandbox.as_ref().map_or("", |sandbox| &sandbox.name)
 }
 
-fn text(entry: &Entry, reply: Option<&StatusReply>) -> String {
+fn text(entry: &Entry, reply: Option<&StatusReply>, usage: Option<Usage>) -> String {
     let head = format!("{} ({})", entry.root.display(), entry.profile.name);
     let Some(reply) = reply else {
         return visible(&format!("{head}: left over: run `skync gc`"));
@@ -110,6 +136,7 @@ fn text(entry: &Entry, reply: Option<&StatusReply>) -> String {
         // The state is in the first line.
         line.starts_with("warning: ") || line.starts_with('…')
     }));
+    lines.extend(usage.as_ref().map(usage_line));
     if reply.state() == State::Halted {
         lines.push("`skync resume --accept` carries out what was halted".to_owned());
     }
@@ -148,7 +175,7 @@ fn words(reply: &StatusReply) -> String {
     }
 }
 
-fn document_of(entry: &Entry, reply: Option<&StatusReply>) -> Value {
+fn document_of(entry: &Entry, reply: Option<&StatusReply>, usage: Option<Usage>) -> Value {
     let mut session = json!({
         "root": entry.root.display().to_string(),
         "profile": entry.profile.name,
@@ -158,6 +185,11 @@ fn document_of(entry: &Entry, reply: Option<&StatusReply>) -> Value {
         "pid": null,
         "sandbox": null,
         "kept": null,
+        "usage": usage.map(|usage| json!({
+            "milli_cpus": [usage.milli_cpus, usage.milli_cpus_max],
+            "memory": [usage.memory, usage.memory_max],
+            "disk": [usage.disk, usage.disk_max],
+        })),
     });
     if let (Some(session), Some(Value::Object(facts))) =
         (session.as_object_mut(), reply.map(document))

@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::driver;
 use crate::error::ExitCode;
 use crate::session::cleanup;
 use crate::session::journal::Journal;
@@ -19,6 +20,8 @@ use crate::state::Places;
 /// What a session ends with if another one has what it was to have: the keeper leaves everything to
 /// that one's.
 pub const BUSY: ExitCode = ExitCode::Conflict;
+/// What a session ends with if the sandbox of an earlier one may be there and could not be taken over.
+pub const UNREACHED: ExitCode = ExitCode::Unreachable;
 /// A session that dies more often than this in a row does not get better.
 const RESTARTS_MAX: u32 = 3;
 /// One that has lived so long begins a new row.
@@ -36,13 +39,14 @@ pub fn keep(places: &Places, mut spec: Spec) -> io::Result<()> {
     let _ = rustix::process::setsid();
     let journal = Journal::open(places).map_err(io::Error::other)?;
     spec.id = journal.orphan(&spec.root, &spec.profile).unwrap_or_else(random_id);
-    let (mut deaths, mut again) = (0, false);
+    let (mut deaths, mut again, mut unreached) = (0, false, false);
     while deaths <= RESTARTS_MAX {
         let started = Instant::now();
         let status = serve(places, &spec, again)?;
         if status.code() == Some(i32::from(BUSY as u8)) {
             return forget_nothing(&journal, &spec.id);
         }
+        unreached = status.code() == Some(i32::from(UNREACHED as u8));
         let has_sandbox = || journal.find(&spec.id).is_some_and(|entry| entry.sandbox.is_some());
         if status.success() || !has_sandbox() {
             break;
@@ -52,6 +56,12 @@ pub fn keep(places: &Places, mut spec: Spec) -> io::Result<()> {
         again = true;
     }
     let Some(entry) = journal.find(&spec.id) else { return Ok(()) };
+    let is_remote = driver::open(&entry.profile).is_some_and(|driver| driver.is_remote());
+    if unreached && is_remote {
+        // It may hold what nobody else has, and its provider ends it at its time. The next session of
+        // the project takes it up, or `skync gc` removes it.
+        return Ok(());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(cleanup::release(&journal, &entry)).map_err(io::Error::other)?;
     Ok(())

@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use crate::agents::Agents;
 use crate::config::Profile;
 use crate::driver::{
-    AgentSource, Driver, ErrorKind, LinkSecret, Progress, Sandbox, SandboxSpec, SandboxState, label,
+    AgentSource, Driver, DriverError, ErrorKind, LinkSecret, Progress, Sandbox, SandboxSpec,
+    SandboxState, label,
 };
 use crate::error::{CliError, ExitCode};
 use crate::link::{self, Link, LinkError};
@@ -21,13 +22,15 @@ use crate::sync::engine::{Engine, Settings, SyncError};
 use crate::sync::host::Host;
 use crate::sync::transfer::Counters;
 
-/// How long the agent lives without its session (`design.md` §9).
+/// How long the agent lives without its session (`design.md` §9), if it is on this machine.
 const LEASE: Duration = Duration::from_secs(45);
 
 /// A link ends a moment before the end of its sandbox can be seen. No longer: whoever only lost the
 /// link waits for it, and what ends later is seen at the next try.
 const END_SHOWS: Duration = Duration::from_millis(300);
 const END_LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// One look may take so long: whoever wants the session waits meanwhile.
+const LOOK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long one try to dial an agent again may take. It answers in milliseconds if it does at all,
 /// and whoever wants the session waits meanwhile.
@@ -68,6 +71,8 @@ pub struct Maker {
     entry: Entry,
     runtime: PathBuf,
     owner: String,
+    /// A sandbox may have been made that is not known.
+    may_be_left: bool,
     /// A person sits at a terminal of a command: a link's end is to be noticed sooner.
     person: watch::Receiver<bool>,
 }
@@ -93,7 +98,7 @@ impl Maker {
         person: watch::Receiver<bool>,
     ) -> Self {
         let runtime = entry.runtime.clone();
-        Self { spec, driver, journal, entry, runtime, owner, person }
+        Self { spec, driver, journal, entry, runtime, owner, may_be_left: false, person }
     }
 
     fn sandbox_spec(&self) -> SandboxSpec {
@@ -102,7 +107,7 @@ impl Maker {
             session: self.spec.id.clone(),
             labels: self.labels(),
             root,
-            lease: LEASE,
+            lease: if self.driver.is_remote() { self.spec.profile.outlives() } else { LEASE },
             runtime: self.runtime.clone(),
         }
     }
@@ -130,7 +135,10 @@ impl Maker {
         state::write_atomic(&self.secret_file(), &secret.0, 0o600)
             .and_then(|()| self.journal.write(&self.entry))
             .map_err(|error| state_error(&error))?;
+        // Until its outcome is known, and for ever if nobody waits for it.
+        self.may_be_left = true;
         let sandbox = self.driver.create(&spec, &secret, &Agents, progress).await;
+        self.may_be_left = sandbox.as_ref().is_err_and(|error| error.unclear);
         let sandbox = sandbox.map_err(driver_error)?;
         self.entry.sandbox = Some(sandbox.clone());
         if let Err(error) = self.journal.write(&self.entry) {
@@ -145,8 +153,13 @@ impl Maker {
             Err(error) if revive => Err(error),
             Err(error) => {
                 // Half of a sandbox is of no use: it goes before the error is told.
-                self.remove(&sandbox).await?;
-                Err(error)
+                self.may_be_left = true;
+                let removed = self.remove(&sandbox).await;
+                self.may_be_left = removed.is_err();
+                Err(match removed {
+                    Ok(()) => error,
+                    Err(left) => error.hint(left.to_string()),
+                })
             }
         }
     }
@@ -158,12 +171,25 @@ impl Maker {
         host: HostTask,
         command_line: Vec<String>,
     ) -> Result<Live, CliError> {
-        let epoch = epoch_after(0);
-        let link = self.open(sandbox, &secret, epoch, link::PATIENCE).await?;
-        let installed = Agents.agent(&link.agent.machine).map_err(driver_error)?.sha256;
-        if link.agent.sha256 != installed {
+        let live = self.open_live(sandbox, secret, host, command_line).await?;
+        let agent = &live.link.agent;
+        let installed = Agents.agent(&agent.machine).map_err(driver_error)?.sha256;
+        if agent.sha256 != installed {
             return Err(link_error(LinkError::Impostor));
         }
+        Ok(live)
+    }
+
+    /// Opens a link to an agent that has proved itself, which may be of an earlier skync.
+    async fn open_live(
+        &self,
+        sandbox: &Sandbox,
+        secret: LinkSecret,
+        host: HostTask,
+        command_line: Vec<String>,
+    ) -> Result<Live, CliError> {
+        let epoch = epoch_after(0);
+        let link = self.open(sandbox, &secret, epoch, link::PATIENCE).await?;
         let engine = self.engine(sandbox, &link, host, command_line).await?;
         let counters = Arc::clone(&engine.counters);
         let (sandbox, engine) = (sandbox.clone(), Some(engine));
@@ -212,7 +238,7 @@ impl Maker {
                 CliError::new(ExitCode::Failed, "the secret of the session's link is lost")
                     .hint("`skync gc` removes what the session left")
             })?;
-        let live = self.start(&sandbox, LinkSecret(secret), host, command_line).await?;
+        let live = self.open_live(&sandbox, LinkSecret(secret), host, command_line).await?;
         Ok(Adopted::Live(Box::new(live)))
     }
 
@@ -275,6 +301,11 @@ impl Maker {
         Ok(())
     }
 
+    /// A sandbox may have been made whose making nobody has seen to its end.
+    pub fn may_have_left(&self) -> bool {
+        self.may_be_left
+    }
+
     /// A sandbox that has stopped still holds its files, and can be started again.
     pub fn revives(&self) -> bool {
         self.driver.revives()
@@ -328,6 +359,7 @@ impl Maker {
         for sandbox in &found {
             self.remove(sandbox).await?;
         }
+        self.may_be_left = false;
         Ok(())
     }
 
@@ -337,7 +369,11 @@ impl Maker {
         let wait = if just_now { END_SHOWS } else { Duration::ZERO };
         let deadline = tokio::time::Instant::now() + wait;
         let state = loop {
-            let state = self.driver.state(sandbox).await;
+            let look = tokio::time::timeout(LOOK_PATIENCE, self.driver.state(sandbox)).await;
+            let state = look.unwrap_or_else(|_| {
+                let message = format!("nothing was heard of it for {} s", LOOK_PATIENCE.as_secs());
+                Err(DriverError::new(ErrorKind::Unreachable, message))
+            });
             if !matches!(state, Ok(SandboxState::Running))
                 || tokio::time::Instant::now() >= deadline
             {

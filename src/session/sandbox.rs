@@ -7,13 +7,15 @@
 mod mend;
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use skync_agent::proto::StateNumber;
 use tokio::task::spawn_blocking;
 
 use crate::config::Profile;
-use crate::driver::{Progress, Sandbox};
+use crate::driver::{Progress, Sandbox, SandboxState};
 use crate::error::{CliError, ExitCode};
 use crate::link::Link;
 use crate::session::Spec;
@@ -25,7 +27,7 @@ use crate::session::live::{Adopted, HostTask, Live, Maker, state_directory};
 use crate::session::proto::session_event::Event;
 use crate::session::server::{News, Session, now_ms};
 use crate::session::view::Activity;
-use crate::sync::engine::SyncError;
+use crate::sync::engine::{Engine, SyncError};
 use crate::sync::host::Host;
 use crate::sync::inbox::Inbox;
 use crate::sync::manifest::{Manifest, Owner};
@@ -39,13 +41,11 @@ pub(super) struct State {
     stopped: Option<Sandbox>,
     /// A command may have run in the sandbox: it may hold something that the host has not.
     has_run: bool,
-    /// A sandbox was being made when whoever wanted it gave up: there may be one.
-    is_making: bool,
 }
 
 impl State {
     pub(super) fn new(maker: Maker) -> Self {
-        Self { maker, live: None, stopped: None, has_run: false, is_making: false }
+        Self { maker, live: None, stopped: None, has_run: false }
     }
 }
 
@@ -70,13 +70,17 @@ pub(super) enum Condition {
     },
 }
 
+/// A state of the sandbox that the agent tells; nothing if it cannot.
+pub(super) type Told = Pin<Box<dyn Future<Output = Option<StateNumber>> + Send>>;
+
 /// How to synchronise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum How {
     /// What is known to have changed.
     Step,
     /// Everything that was done before.
     Whole,
+    /// The same; in the sandbox, before the state that is told.
+    After(Told),
     /// The same, after which nothing comes: what no watcher is told of is looked for, too.
     Last,
     /// The same, and what was halted may be carried out.
@@ -110,14 +114,35 @@ impl Session {
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<(), CliError> {
         let host = self.read_host(state.maker.spec(), patterns.clone());
-        let revive = state.stopped.is_some();
-        state.is_making = true;
-        let made = state.maker.make(host, patterns, revive, progress).await;
-        state.is_making = false;
-        let live = made?;
+        let stopped = state.stopped.clone();
+        let revive = stopped.is_some();
+        if state.maker.may_have_left() && !revive {
+            // One that nobody waited for to the end.
+            state.maker.remove_all().await?;
+        }
+        let live = match state.maker.make(host, patterns, revive, progress).await {
+            Ok(live) => live,
+            Err(error) => {
+                if let Some(stopped) = stopped {
+                    self.give_up_if_gone(state, &stopped).await?;
+                }
+                return Err(error);
+            }
+        };
         state.stopped = None;
         state.has_run = revive;
         self.settle_in(state, live);
+        Ok(())
+    }
+
+    /// A sandbox that was to be started again may be gone: then it cannot be waited for.
+    async fn give_up_if_gone(&self, state: &mut State, stopped: &Sandbox) -> Result<(), CliError> {
+        let found = state.maker.autopsy(stopped, false).await;
+        if matches!(found.state, Some(SandboxState::Gone)) {
+            state.stopped = None;
+            self.tell(found.words.clone());
+            self.bury(state, stopped, &found.words).await?;
+        }
         Ok(())
     }
 
@@ -285,6 +310,7 @@ impl Session {
         events: Option<&Events>,
     ) -> Result<Report, CliError> {
         let has_run = state.has_run;
+        let is_step = matches!(how, How::Step);
         let live = state.live.as_mut().ok_or_else(no_sandbox)?;
         let counters = live.counters();
         let _shown = ProgressShown(self);
@@ -295,18 +321,7 @@ impl Session {
                 events.offer(Event::Progress(progress));
             }
         };
-        let work = async {
-            match how {
-                How::Step => engine.step().await,
-                How::Whole => engine.synchronise().await,
-                How::Last => engine.synchronise_all().await,
-                How::Accepted => {
-                    engine.accept();
-                    engine.synchronise().await
-                }
-            }
-        };
-        let result = with_progress(&counters, tell, work).await;
+        let result = with_progress(&counters, tell, carry_out(engine, how)).await;
         let overview = engine.overview();
         let halted = overview.halted.as_ref().map(ToString::to_string);
         let link = live.link();
@@ -331,7 +346,7 @@ impl Session {
         // A step need not look at what was in conflict or in the way before.
         let whole = Report { conflicts: overview.conflicts.clone(), ..report.clone() };
         match whole.unsynced() {
-            None if how == How::Step && !overview.problems.is_empty() => {}
+            None if is_step && !overview.problems.is_empty() => {}
             unsynced => self.life(|life| life.synchronised(unsynced)),
         }
         let moved = self.show(|view| {
@@ -342,7 +357,7 @@ impl Session {
         if let Some(moved) = moved {
             let _ = self.news.send(News::Moved(Arc::new(moved)));
         }
-        if how == How::Step {
+        if is_step {
             notes_of(&report).into_iter().for_each(|note| self.tell(note));
         }
         Ok(report)
@@ -367,7 +382,7 @@ impl Session {
     /// # Errors
     /// If it is still there.
     pub(super) async fn remove_sandbox(&self, state: &mut State) -> Result<(), CliError> {
-        if state.is_making {
+        if state.maker.may_have_left() {
             state.maker.remove_all().await?;
         }
         self.ways.close();
@@ -383,6 +398,19 @@ impl Session {
             tracing::warn!(%error, "the last record could not be written");
         }
         Ok(())
+    }
+}
+
+async fn carry_out(engine: &mut Engine, how: How) -> Result<Report, SyncError> {
+    match how {
+        How::Step => engine.step().await,
+        How::Whole => engine.synchronise().await,
+        How::After(told) => engine.synchronise_after(told.await).await,
+        How::Last => engine.synchronise_all().await,
+        How::Accepted => {
+            engine.accept();
+            engine.synchronise().await
+        }
     }
 }
 

@@ -35,7 +35,7 @@ use crate::session::service::Service;
 use crate::session::view::View;
 use crate::session::ways::Ways;
 use crate::session::wish::Wishes;
-use crate::session::{Spec, cleanup, edits, key, mirror, socket, succession};
+use crate::session::{Spec, cleanup, edits, key, lease, mirror, socket, succession};
 use crate::state::{self, Lock, Places};
 
 /// Pieces of news that wait for a slow `up`; then it is told how many it has missed.
@@ -53,6 +53,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// One project, one profile, at most one sandbox.
 pub struct Session {
     pub(super) spec: Spec,
+    /// To ask it what needs no lock on the sandbox.
+    pub(super) driver: Arc<dyn Driver>,
     pub(super) places: Places,
     journal: Journal,
     socket: PathBuf,
@@ -89,6 +91,8 @@ pub(super) struct Duty {
     pub(super) kept: bool,
     /// Commands need the link.
     pub(super) busy: bool,
+    /// The sandbox has what the host has not.
+    pub(super) unsynced: bool,
     /// Nothing any more.
     pub(super) ending: bool,
 }
@@ -137,10 +141,12 @@ pub async fn serve(
     let _only = lock.ok_or_else(busy)?;
     let (session, listener, former) =
         open(places, spec, driver, journal, &runtime_dir.join(&id), &key)?;
+    tokio::spawn(lease::run(Arc::clone(&session)));
     tokio::spawn(mirror::run(Arc::clone(&session)));
     tokio::spawn(edits::run(Arc::clone(&session)));
     if let Some(former) = former {
-        succession::take_over(&session, &former).await.map_err(io::Error::other)?;
+        let taken = succession::take_over(&session, &former).await;
+        taken.map_err(|error| io::Error::new(io::ErrorKind::NotConnected, error.to_string()))?;
     }
     ready();
     tokio::spawn(end_unused(Arc::clone(&session), UNUSED_PATIENCE));
@@ -178,7 +184,8 @@ fn open(
     let owner = owner();
     let persons = watch::Sender::new(0);
     let person = is_person(&persons);
-    let maker = Maker::new(spec.clone(), driver, journal.clone(), entry, owner, person);
+    let maker =
+        Maker::new(spec.clone(), Arc::clone(&driver), journal.clone(), entry, owner, person);
     let store = Store::open(&places).map_err(io::Error::other)?;
     let facts = StatusReply {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -189,6 +196,7 @@ fn open(
     };
     let session = Arc::new(Session {
         spec,
+        driver,
         places,
         journal,
         socket,
@@ -335,6 +343,7 @@ impl Session {
             mirror: life.mirror(),
             kept: life.users() == 0 && life.kept().is_some(),
             busy: life.commands() > 0,
+            unsynced: life.kept().is_some(),
             ending: life.is_ending(),
         };
         self.duty.send_if_modified(|old| std::mem::replace(old, duty) != duty);

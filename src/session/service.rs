@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -15,7 +15,7 @@ use crate::operation::{OperationId, Record};
 use crate::session::attach::{self, Terms};
 use crate::session::content;
 use crate::session::events::{Events, failure};
-use crate::session::exec;
+use crate::session::exec::{self, Creator};
 use crate::session::lifecycle::{Lifecycle, User};
 use crate::session::operations::{Operation, Phase};
 use crate::session::overview;
@@ -24,18 +24,21 @@ use crate::session::proto::{
     Begin, CancelReply, CancelRequest, ContentReply, ContentRequest, ControlReply, ControlRequest,
     DownRequest, ExecRequest, Finished, FlushRequest, Join, OperationsReply, OperationsRequest,
     PauseReply, PauseRequest, ResumeRequest, SessionEvent, StatusReply, StatusRequest, UpRequest,
-    exec_request, join, session_server,
+    Usage, UsageReply, UsageRequest, exec_request, join, session_server,
 };
 use crate::session::server::{Session, end_unused, now_ms};
 use crate::session::succession;
 use crate::session::supervise::{self, SIGINT, SIGKILL};
 use crate::session::up::{self, STATUS_INTERVAL, Why};
+use crate::session::ways::Way;
 use crate::session::wish::Wish;
 
 /// How long an operation goes on when its client has gone without a word, if nobody says otherwise.
 const DISCONNECT_MS: u64 = 10 * 60 * 1000;
 /// Events that wait for a client; output waits in the sandbox.
 const EVENTS_WAITING_MAX: usize = 16;
+/// What a sandbox uses is nice to know, and nobody is to wait for it.
+const USAGE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A session, as its clients see it.
 pub(super) struct Service(pub(super) Arc<Session>);
@@ -95,8 +98,11 @@ impl Service {
         let operation = Arc::new(self.operation(id, &mut begin));
         self.0.operations().insert(id, Arc::clone(&operation));
         let attachment = operation.attach(terms.input);
+        let (hand_over, joined) = oneshot::channel();
+        let terms = terms.joining(joined);
+        let creator = Creator { events: events.clone(), joined: hand_over };
         let session = Arc::clone(&self.0);
-        tokio::spawn(exec::run(session, Arc::clone(&operation), wishes, events.clone()));
+        tokio::spawn(exec::run(session, Arc::clone(&operation), wishes, creator));
         let session = Arc::clone(&self.0);
         tokio::spawn(attach::run(session, operation, terms, requests, events, attachment));
         Ok(stream)
@@ -282,6 +288,29 @@ impl session_server::Session for Service {
         _request: Request<StatusRequest>,
     ) -> Result<Response<StatusReply>, Status> {
         Ok(Response::new(self.0.view.borrow().reply.clone()))
+    }
+
+    async fn usage(&self, _request: Request<UsageRequest>) -> Result<Response<UsageReply>, Status> {
+        let Way::Open(open) = self.0.ways.now() else {
+            return Ok(Response::new(UsageReply::default()));
+        };
+        let usage = tokio::time::timeout(USAGE_PATIENCE, self.0.driver.usage(&open.1)).await;
+        let usage = match usage {
+            Ok(Ok(usage)) => usage.map(|usage| Usage {
+                milli_cpus: usage.milli_cpus.0,
+                milli_cpus_max: usage.milli_cpus.1,
+                memory: usage.memory.0,
+                memory_max: usage.memory.1,
+                disk: usage.disk.0,
+                disk_max: usage.disk.1,
+            }),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "what the sandbox uses is not known");
+                None
+            }
+            Err(_) => None,
+        };
+        Ok(Response::new(UsageReply { usage }))
     }
 
     type WatchStatusStream = StatusStream;

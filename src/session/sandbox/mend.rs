@@ -139,13 +139,14 @@ impl Session {
         Ok(())
     }
 
-    async fn bury(
+    pub(super) async fn bury(
         &self,
         state: &mut State,
         sandbox: &Sandbox,
         words: &str,
     ) -> Result<(), CliError> {
-        if state.live.as_ref().is_some_and(|live| live.sandbox.id == sandbox.id) {
+        let is_live = state.live.as_ref().is_some_and(|live| live.sandbox.id == sandbox.id);
+        if is_live || state.live.is_none() {
             state.live = None;
             self.ways.gone(words);
             self.life(Lifecycle::sandbox_gone);
