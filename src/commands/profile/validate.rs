@@ -4,8 +4,9 @@ use serde_json::json;
 
 use crate::cli::ValidateArgs;
 use crate::commands::Context;
+use crate::commands::profile::deep;
 use crate::config::select::choose;
-use crate::config::{Config, ConfigError, ConfigProblem, Profile};
+use crate::config::{Config, ConfigError, ConfigProblem, DriverConfig, Profile};
 use crate::driver::{self, DriverError, ErrorKind};
 use crate::error::{CliError, ExitCode};
 use crate::ui::render::SCHEMA_VERSION;
@@ -17,6 +18,14 @@ pub(super) async fn run(args: &ValidateArgs, context: &Context) -> Result<ExitCo
     let found = check(args, context, &config).await?;
     if let Some(error) = found.error(&config) {
         return Err(error);
+    }
+    if args.deep
+        && let Some(profile) = found.checked.first()
+    {
+        if matches!(profile.driver, DriverConfig::Local) {
+            return Err(CliError::new(ExitCode::Usage, "`local` has no sandbox to try"));
+        }
+        return deep::run(profile, context).await;
     }
     let names: Vec<&str> = found.checked.iter().map(|profile| profile.name.as_str()).collect();
     if context.json {
