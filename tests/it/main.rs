@@ -3,6 +3,8 @@
 
 mod bad_input;
 mod cleanup;
+mod clouds;
+mod conformance;
 mod hostile;
 mod images;
 mod model;
@@ -17,4 +19,5 @@ mod survive;
 mod sync;
 mod terminal;
 mod tidy;
+mod turns;
 mod up;

@@ -75,6 +75,22 @@ fn init_in_an_empty_directory_is_all_home_when_it_returns() {
 }
 
 #[test]
+fn init_at_a_provider_is_all_home_when_it_returns() {
+    let stream = World::with_e2b_options(&["--link", "stream"]);
+    for world in [World::with_e2b(), stream, World::with_daytona()].into_iter().flatten() {
+        world.exec(INIT).expect_code(0);
+        let found = tree(world.project());
+        let all = found.values().filter(|found| found.mode & FILE == FILE).count();
+        assert_eq!(all, 30, "{found:#?}");
+        assert_eq!(found.values().filter(|found| found.mode == FILE | 0o755).count(), 6);
+        // What it wrote goes there again, into another sandbox.
+        let check = world.exec(&["sh", "-c", "find .specify -type f | wc -l"]).expect_code(0);
+        assert!(check.stdout.trim().parse::<u32>().is_ok_and(|count| count > 10), "{check:?}");
+        world.expect_nothing_left();
+    }
+}
+
+#[test]
 fn init_again_asks_and_changes_nothing_until_the_answer_is_yes() {
     let Some(world) = initialised() else { return };
     let before = tree(world.project());

@@ -1,6 +1,7 @@
 //! Fixtures: a private world for each test, with a project, and the real binary.
 
 pub mod client;
+pub mod clouds;
 pub mod fake_agent;
 pub mod fault;
 pub mod held;
@@ -30,6 +31,10 @@ pub const ALPINE_LIKE: &str = "skync-test/alpine-like:1";
 pub struct World {
     base: tempfile::TempDir,
     project: PathBuf,
+    /// Variables that `skync` gets beside its own.
+    env: Vec<(String, String)>,
+    /// Where its sandboxes are, if not on this machine. It goes last.
+    cloud: Option<clouds::Cloud>,
 }
 
 impl World {
@@ -43,7 +48,7 @@ impl World {
         }
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         std::fs::set_permissions(path.join("r"), private).expect("private");
-        Self { project: path.join("project"), base }
+        Self { project: path.join("project"), base, env: Vec::new(), cloud: None }
     }
 
     /// A world whose profile `docker` (image, no network) is used.
@@ -64,6 +69,11 @@ impl World {
             "none",
         ]);
         Some(world)
+    }
+
+    /// Variables that `skync` gets beside its own.
+    pub fn env(&self) -> &[(String, String)] {
+        &self.env
     }
 
     /// The project's directory.
@@ -101,6 +111,7 @@ impl World {
             .env("XDG_STATE_HOME", self.path("s"))
             .env("XDG_RUNTIME_DIR", self.path("r"))
             .env("HOME", self.path("home"))
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         command
     }

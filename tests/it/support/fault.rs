@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use skync::config::{Config, DirectoryConfig, DriverConfig, Profile};
+use skync::credentials::Surroundings;
 use skync::driver::{
     AgentSource, ByteStream, Driver, DriverError, ErrorKind, LinkSecret, Progress, Sandbox,
     SandboxSpec, SandboxState,
@@ -52,12 +53,47 @@ pub struct Faults {
     dials: Arc<AtomicU64>,
     cuts: Arc<AtomicU64>,
     bytes: Arc<AtomicU64>,
+    trips: Trips,
+}
+
+/// The longest chain of trips over the link, each begun after the one before it had arrived, that
+/// has come to each end so far. It counts what waits for what, and no time.
+#[derive(Clone, Default)]
+struct Trips([Arc<AtomicU64>; 2]);
+
+/// The ends of a link.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Host,
+    Sandbox,
+}
+
+impl End {
+    fn other(self) -> Self {
+        match self {
+            Self::Host => Self::Sandbox,
+            Self::Sandbox => Self::Host,
+        }
+    }
+}
+
+impl Trips {
+    /// How many trips lie before what is sent from this end now.
+    fn before(&self, end: End) -> u64 {
+        self.0[end as usize].load(Ordering::SeqCst)
+    }
+
+    /// Something has arrived at this end, with so many trips before its own.
+    fn arrived(&self, end: End, before: u64) {
+        self.0[end as usize].fetch_max(before + 1, Ordering::SeqCst);
+    }
 }
 
 impl Faults {
     fn new() -> Self {
         let (dials, cuts, bytes) = (Arc::default(), Arc::default(), Arc::default());
-        Self { plan: watch::Sender::default(), dials, cuts, bytes }
+        let trips = Trips::default();
+        Self { plan: watch::Sender::default(), dials, cuts, bytes, trips }
     }
 
     /// Cuts all streams now: both ends see the end of the connection, and what was on its way is
@@ -121,6 +157,22 @@ impl Faults {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// The longest chain of trips that has come home so far: two are a round trip.
+    pub fn trips(&self) -> u64 {
+        self.trips.before(End::Host)
+    }
+
+    /// Waits until nothing has been on its way for so long.
+    pub fn wait_for_quiet(&self, quiet: Duration) {
+        let mut seen = (self.bytes(), Instant::now());
+        wait_until("nothing is on its way", || {
+            if self.bytes() != seen.0 {
+                seen = (self.bytes(), Instant::now());
+            }
+            seen.1.elapsed() >= quiet
+        });
+    }
+
     /// Waits until so many more bytes have gone through.
     #[track_caller]
     pub fn wait_for_bytes(&self, bytes: u64) {
@@ -173,8 +225,8 @@ impl Faults {
         tokio::select! {
             biased;
             () = cut => {}
-            () = self.carry(home.0, home.1) => {}
-            () = self.carry(out.0, out.1) => {}
+            () = self.carry(home.0, home.1, End::Host) => {}
+            () = self.carry(out.0, out.1, End::Sandbox) => {}
         }
     }
 
@@ -183,20 +235,22 @@ impl Faults {
         &self,
         mut from: ReadHalf<A>,
         mut to: WriteHalf<B>,
+        end: End,
     ) {
         let mut plan = self.plan.subscribe();
-        let mut waiting: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
+        let mut waiting: VecDeque<(Instant, u64, Vec<u8>)> = VecDeque::new();
         let mut piece = vec![0; PIECE_BYTES];
         loop {
-            let held: usize = waiting.iter().map(|(_, piece)| piece.len()).sum();
-            let due = waiting.front().map(|(due, _)| *due);
+            let held: usize = waiting.iter().map(|(.., piece)| piece.len()).sum();
+            let due = waiting.front().map(|(due, ..)| *due);
             let stalled = plan.borrow_and_update().stalled;
             tokio::select! {
                 changed = plan.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into()),
                     if due.is_some() && !stalled =>
                 {
-                    let (_, bytes) = waiting.pop_front().expect("it is due");
+                    let (_, before, bytes) = waiting.pop_front().expect("it is due");
+                    self.trips.arrived(end, before);
                     let admitted = self.admit(bytes.len());
                     let written = to.write_all(&bytes[..admitted]).await.is_ok();
                     if !written || to.flush().await.is_err() {
@@ -210,7 +264,7 @@ impl Faults {
                 read = from.read(&mut piece), if held < HELD_BYTES_MAX && !stalled => {
                     let Ok(length @ 1..) = read else { return };
                     let due = Instant::now() + plan.borrow().delay;
-                    waiting.push_back((due, piece[..length].to_vec()));
+                    waiting.push_back((due, self.trips.before(end.other()), piece[..length].to_vec()));
                 }
             }
         }
@@ -276,6 +330,18 @@ impl Driver for Faulty {
         self.inner.remove(sandbox).await
     }
 
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+
+    async fn renew(
+        &self,
+        sandbox: &Sandbox,
+        time: Duration,
+    ) -> Result<Option<Duration>, DriverError> {
+        self.inner.renew(sandbox, time).await
+    }
+
     async fn find(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Sandbox>, DriverError> {
         self.inner.find(labels).await
     }
@@ -309,7 +375,9 @@ impl FaultySession {
             // This process has the test's environment, not the world's.
             *base = Some(world.path("s/skync/sandboxes"));
         }
-        let driver = skync::driver::open(&profile).expect("a driver with a link");
+        let variables: Vec<_> = world.env().iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let surroundings = Surroundings::of(&variables, Some(&world.path("home")));
+        let driver = skync::driver::open_in(&profile, surroundings).expect("a driver with a link");
         let (driver, faults) = Faulty::new(driver);
         let root = world.project().canonicalize().expect("a path");
         let spec = Spec { id: random_id(), root, profile };
@@ -322,7 +390,7 @@ impl FaultySession {
             let served = server::serve(places, spec, Arc::new(driver), move || {
                 said.send(()).expect("the test waits")
             });
-            if let Err(error) = served.await {
+            if let Err(error) = Box::pin(served).await {
                 *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
             }
         });

@@ -59,6 +59,7 @@ impl World {
         if self.path("c/skync/config.toml").exists() {
             left.extend(containers_of(self).into_iter().map(|id| format!("container {id}")));
         }
+        left.extend(self.in_the_cloud());
         for directory in ["s/skync/sandboxes", "s/skync/journal", "r/skync"] {
             let Ok(entries) = std::fs::read_dir(self.path(directory)) else { continue };
             for entry in entries.flatten() {
