@@ -10,11 +10,14 @@ MIB=1048576
 helper() { "${sudo[@]}" python3 scripts/bench-mirror.py "$@" </dev/null; }
 helper_in_user() { python3 scripts/bench-mirror.py "$@"; }
 
-# keep PREFIX COMMAND...: what the helper answers, one more sample each. A helper that fails has said why.
-keep() {
+# keep PREFIX COMMAND...: what the helper answers, one more sample each.
+keep() { keep_answers "$1" helper "${@:2}"; }
+
+# The same of any helper. One that fails has said why.
+keep_answers() {
   local prefix=$1 answers key value
   shift
-  answers=$(helper "$@") || die "\`bench-mirror.py $1\` failed"
+  answers=$("$@") || die "\`$1 $2\` failed"
   while read -r key value; do
     if [[ -n $key ]]; then sample "$prefix-$key" "$value"; fi
   done <<<"$answers"
@@ -151,7 +154,9 @@ figure() {
 in_unit() {
   case $2 in
     ms) ms "$1" ;;
+    KiB) awk -v bytes="$1" 'BEGIN { printf "%.1f KiB", bytes / 1024 }' ;;
     MiB) awk -v bytes="$1" -v mib=$MIB 'BEGIN { printf "%.2f MiB", bytes / mib }' ;;
+    requests) awk -v is="$1" 'BEGIN { printf "%.1f", is }' ;;
     *) awk -v is="$1" -v unit="$2" 'BEGIN { printf "%.0f %s", is, unit }' ;;
   esac
 }
