@@ -372,8 +372,14 @@ impl Api<'_> {
             };
             let unknown = |answer: &Answer| answer.status == StatusCode::NOT_FOUND;
             let answer = self.versioned(doing, "/sandboxes", request, unknown).await?;
-            if !answer.status.is_success() {
-                return Err(refused(doing, &answer));
+            match answer.status {
+                status if status.is_success() => {}
+                StatusCode::NOT_FOUND => {
+                    return Err(refused(doing, &answer).hint(
+                        "see whether E2B_API_URL or E2B_DOMAIN is the address of an API of E2B",
+                    ));
+                }
+                _ => return Err(refused(doing, &answer)),
             }
             found.extend(answer.json::<Vec<Detail>>("a list")?);
             let token = answer.headers.get("x-next-token").and_then(|token| token.to_str().ok());
