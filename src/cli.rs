@@ -52,7 +52,9 @@ const ADD_HELP: &str = "\
 Examples:
   skync profile add dev --driver docker --image python:3.12 --memory 2GiB --cpus 1.5
   skync profile add web --driver docker --container web-1
-  skync profile add copy --driver directory --exclude 'dist/' --env CI=1";
+  skync profile add copy --driver directory --exclude 'dist/' --env CI=1
+  skync profile add cloud --driver e2b               key: E2B_API_KEY, or `e2b auth login`
+  skync profile add day --driver daytona             key: DAYTONA_API_KEY, or `daytona login`";
 
 const RESOLVE_HELP: &str = "\
 Examples:

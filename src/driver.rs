@@ -13,6 +13,7 @@ pub mod e2b;
 mod excerpt;
 mod http;
 mod launch;
+pub(crate) mod listening;
 #[cfg(test)]
 mod stand_in;
 
@@ -58,6 +59,15 @@ pub struct SandboxSpec {
     pub lease: Duration,
     /// A directory of the session on the host (mode 0700), for sockets; it exists.
     pub runtime: PathBuf,
+}
+
+/// Paths and names are made of a session's id, so it is checked before.
+pub(crate) fn check_session_id(session: &str) -> Result<(), DriverError> {
+    if is_session_id(session) {
+        return Ok(());
+    }
+    let message = "a session's id must be 16 lower-case hexadecimal digits";
+    Err(DriverError::new(ErrorKind::Invalid, message))
 }
 
 /// True for what [`SandboxSpec::session`] may be. Drivers check it, because they make paths of it.

@@ -34,6 +34,7 @@
 //! - Imports go one way: `commands → session → {sync, operation, link} → driver`.
 
 pub mod agents;
+mod backoff;
 pub mod channel;
 pub mod cli;
 pub mod commands;

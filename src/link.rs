@@ -5,11 +5,8 @@
 
 pub mod heartbeat;
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -17,12 +14,12 @@ use skync_agent::handshake::{HandshakeError, greet};
 use skync_agent::proto::agent_client::AgentClient;
 use skync_agent::proto::{AgentInfo, PingRequest};
 use skync_agent::serve::MESSAGE_BYTES_MAX;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 
 use self::heartbeat::{Beat, Clocks, Heartbeat};
 use crate::channel::{Channel, origin};
-use crate::driver::{ByteStream, Driver, DriverError, LinkSecret, Sandbox};
+use crate::driver::listening::Listening;
+use crate::driver::{Driver, DriverError, LinkSecret, Sandbox};
 
 /// A new agent answers within this; a machine under heavy load takes its time.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -75,7 +72,8 @@ impl Link {
     ) -> Result<Self, LinkError> {
         let stream = driver.dial(sandbox, patience).await?;
         let heard = Heard::default();
-        let mut stream = Listening { stream, heard: heard.clone() };
+        let told = heard.clone();
+        let mut stream = Listening::new(stream, move || told.hear());
         let greeting = greet(&mut stream, &secret.0, epoch);
         let agent = tokio::time::timeout(patience, greeting)
             .await
@@ -177,55 +175,4 @@ fn clocks() -> Clocks {
         seconds + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0))
     };
     Clocks { running: of(ClockId::Monotonic), passed: of(ClockId::Boottime) }
-}
-
-/// A byte stream that remembers when something was read from it.
-struct Listening {
-    stream: Box<dyn ByteStream>,
-    heard: Heard,
-}
-
-impl AsyncRead for Listening {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.heard.hear();
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Listening {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
 }

@@ -48,7 +48,7 @@ use crate::credentials::Surroundings;
 use crate::driver::http::Client;
 use crate::driver::{
     AgentSource, ByteStream, Driver, DriverError, ErrorKind, LinkSecret, Progress, Sandbox,
-    SandboxSpec, SandboxState, is_session_id, label,
+    SandboxSpec, SandboxState, check_session_id, label,
 };
 
 /// How long a sandbox's token is waited for, beside what takes longer in any case. Without it the
@@ -106,7 +106,7 @@ impl Driver for Daytona {
         agents: &dyn AgentSource,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Sandbox, DriverError> {
-        check(&spec.session)?;
+        check_session_id(&spec.session)?;
         let api = self.api().await?;
         let making = Making { api, config: &self.config, target: self.target(), spec, progress };
         // It stays known until it is seen to have gone, whatever becomes of this call.
@@ -153,7 +153,7 @@ impl Driver for Daytona {
     }
 
     async fn adopt(&self, sandbox: &Sandbox, spec: &SandboxSpec) -> Result<(), DriverError> {
-        check(&spec.session)?;
+        check_session_id(&spec.session)?;
         // Also if its agent has died: `create` starts another in it then, and makes no other sandbox.
         self.lives.know(&spec.session, &sandbox.id);
         let api = self.api().await?;
@@ -187,7 +187,7 @@ impl Driver for Daytona {
 
     async fn state(&self, sandbox: &Sandbox) -> Result<SandboxState, DriverError> {
         let session = sandbox.labels.get(label::SESSION).map_or("", String::as_str);
-        check(session)?;
+        check_session_id(session)?;
         let state = condition::state(self.api().await?, &sandbox.id, session).await?;
         if state == SandboxState::Gone {
             self.lives.forget(&sandbox.id);
@@ -254,15 +254,6 @@ fn minutes(time: Duration) -> u64 {
     let whole = time.as_secs().div_ceil(60);
     let has_more = time.subsec_nanos() > 0 && time.as_secs().is_multiple_of(60);
     (whole + u64::from(has_more)).max(1)
-}
-
-/// Names and paths are made of the session's id.
-fn check(session: &str) -> Result<(), DriverError> {
-    if is_session_id(session) {
-        return Ok(());
-    }
-    let message = "a session's id must be 16 lower-case hexadecimal digits";
-    Err(DriverError::new(ErrorKind::Invalid, message))
 }
 
 fn toolbox_of(sandbox: &model::Sandbox) -> Result<String, DriverError> {

@@ -37,7 +37,7 @@ use self::record::Record;
 use crate::config::DirectoryConfig;
 use crate::driver::{
     AgentBinary, AgentSource, ByteStream, Driver, DriverError, ErrorKind, LinkSecret, Progress,
-    Sandbox, SandboxSpec, SandboxState, is_session_id,
+    Sandbox, SandboxSpec, SandboxState, check_session_id, is_session_id,
 };
 
 /// Longest path of a socket, bytes: 108 on Linux, 104 elsewhere, with the zero at its end.
@@ -140,10 +140,7 @@ impl Driver for Directory {
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Sandbox, DriverError> {
         let base = self.base()?;
-        if !is_session_id(&spec.session) {
-            let message = "a session's id must be 16 lower-case hexadecimal digits";
-            return Err(DriverError::new(ErrorKind::Invalid, message));
-        }
+        check_session_id(&spec.session)?;
         let machine = rustix::system::uname().machine().to_string_lossy().into_owned();
         let agent = agents.agent(&machine)?;
         let plan = Plan::new(base, spec, &agent)?;

@@ -44,7 +44,7 @@ use self::link::Live;
 use crate::config::DockerConfig;
 use crate::driver::{
     AgentSource, ByteStream, Driver, DriverError, ErrorKind, LinkSecret, Progress, Sandbox,
-    SandboxSpec, SandboxState, is_session_id, label,
+    SandboxSpec, SandboxState, check_session_id, label,
 };
 
 /// Where everything of ours is in a container.
@@ -151,7 +151,7 @@ impl Driver for Docker {
         agents: &dyn AgentSource,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Sandbox, DriverError> {
-        check(spec)?;
+        check_session_id(&spec.session)?;
         if let Some(problem) = validate::offline(&self.config).into_iter().next() {
             return Err(problem);
         }
@@ -186,7 +186,7 @@ impl Driver for Docker {
     }
 
     async fn adopt(&self, sandbox: &Sandbox, spec: &SandboxSpec) -> Result<(), DriverError> {
-        check(spec)?;
+        check_session_id(&spec.session)?;
         let engine = self.engine().await?;
         let live = if sandbox.ephemeral {
             container::adopt(engine, self.config.memory, sandbox, spec).await?
@@ -258,15 +258,6 @@ fn sandbox_of(found: ContainerSummary) -> Option<Sandbox> {
     let root = root.map_or_else(|| PathBuf::from("/"), PathBuf::from);
     let name = if name.is_empty() { id.clone() } else { name };
     Some(Sandbox { id, name, root, ephemeral: true, labels })
-}
-
-/// Paths and names are made of the session's id.
-fn check(spec: &SandboxSpec) -> Result<(), DriverError> {
-    if is_session_id(&spec.session) {
-        return Ok(());
-    }
-    let message = "a session's id must be 16 lower-case hexadecimal digits";
-    Err(DriverError::new(ErrorKind::Invalid, message))
 }
 
 /// True unless `bytes` hash to `sha256`.

@@ -44,7 +44,7 @@ use crate::credentials::Surroundings;
 use crate::driver::http::Client;
 use crate::driver::{
     AgentSource, ByteStream, Driver, DriverError, ErrorKind, LinkSecret, Progress, Sandbox,
-    SandboxSpec, SandboxState, Usage, is_session_id, label,
+    SandboxSpec, SandboxState, Usage, check_session_id, label,
 };
 
 /// The label with the agent's file name: only on what we keep ourselves.
@@ -152,7 +152,7 @@ impl Driver for E2b {
         agents: &dyn AgentSource,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Sandbox, DriverError> {
-        check(spec)?;
+        check_session_id(&spec.session)?;
         // One that stopped, or whose making came no further: it may hold what nobody else has.
         let known = self.known().get(&spec.session).cloned();
         let creation = self.creation(spec).await?;
@@ -176,7 +176,7 @@ impl Driver for E2b {
     }
 
     async fn adopt(&self, sandbox: &Sandbox, spec: &SandboxSpec) -> Result<(), DriverError> {
-        check(spec)?;
+        check_session_id(&spec.session)?;
         self.known().insert(spec.session.clone(), sandbox.id.clone());
         let lost = |why: &str| {
             DriverError::new(ErrorKind::Gone, format!("the sandbox `{}`: {why}", sandbox.name))
@@ -333,13 +333,4 @@ fn check_labels(detail: &Detail, sandbox: &Sandbox) -> Result<(), DriverError> {
     let message = format!("the sandbox `{}` does not carry our labels", sandbox.id);
     Err(DriverError::new(ErrorKind::Denied, message)
         .hint("it was not made by skync, and is not removed by it"))
-}
-
-/// Paths and names are made of the session's id.
-fn check(spec: &SandboxSpec) -> Result<(), DriverError> {
-    if is_session_id(&spec.session) {
-        return Ok(());
-    }
-    let message = "a session's id must be 16 lower-case hexadecimal digits";
-    Err(DriverError::new(ErrorKind::Invalid, message))
 }

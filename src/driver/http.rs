@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::backoff;
 use crate::credentials::Secret;
 use crate::driver::excerpt::printable;
 use crate::driver::{ByteStream, DriverError, ErrorKind};
@@ -311,7 +312,7 @@ fn wait_before_repeat(
     once: &Result<Answer, Trouble>,
     repeats: u32,
 ) -> Option<Duration> {
-    let backoff = backoff(repeats, chance());
+    let backoff = backoff::wait(BACKOFF_MIN, BACKOFF_MAX, repeats, backoff::chance());
     match once {
         _ if request.repeat == Repeat::Never => None,
         // It never got there.
@@ -363,6 +364,33 @@ fn words(body: &[u8]) -> String {
     text
 }
 
+/// A text as a part of a URL.
+pub(crate) fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            other => encoded.push_str(&format!("%{other:02X}")),
+        }
+    }
+    encoded
+}
+
+/// A text that nobody else comes upon.
+///
+/// # Errors
+/// Without random bytes.
+pub(crate) fn unique() -> Result<String, DriverError> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| {
+        let message = "the kernel gives no random bytes";
+        DriverError::new(ErrorKind::Failed, message).source(std::io::Error::other(error))
+    })?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// A URL's host, for a log: what follows can hold what is not for everybody.
 pub(crate) fn host_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
@@ -378,18 +406,6 @@ pub(crate) fn trouble(error: &reqwest::Error) -> Trouble {
     }
     let words = printable(&cause.to_string());
     if error.is_connect() { Trouble::Connect(words) } else { Trouble::Broken(words) }
-}
-
-fn backoff(repeats: u32, chance: f64) -> Duration {
-    let doubled = BACKOFF_MIN.saturating_mul(1 << repeats.min(16));
-    doubled.min(BACKOFF_MAX).mul_f64(1.0 - chance / 2.0)
-}
-
-fn chance() -> f64 {
-    let mut byte = [0];
-    // Without chance all wait the longest.
-    let _ = getrandom::fill(&mut byte);
-    f64::from(byte[0]) / 255.0
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::backoff::{self, chance};
 use crate::driver::Progress;
 use crate::error::CliError;
 use crate::session::events::progress_to_client;
@@ -187,16 +188,8 @@ async fn after(session: &Session, duties: &mut watch::Receiver<Duty>, failures: 
 /// How long to wait after so many failures in a row, at least one; `chance` is between 0 and 1.
 /// Several who wait for the same must not all come at the same time.
 fn backoff(failures: u32, chance: f64) -> Duration {
-    let doubled = BACKOFF_MIN.saturating_mul(1 << (failures.clamp(1, 16) - 1));
     let max = if failures < SOON_MAX { BACKOFF_SOON_MAX } else { BACKOFF_MAX };
-    doubled.min(max).mul_f64(1.0 - chance / 2.0)
-}
-
-fn chance() -> f64 {
-    let mut byte = [0];
-    // Without chance all wait the longest.
-    let _ = getrandom::fill(&mut byte);
-    f64::from(byte[0]) / 255.0
+    backoff::wait(BACKOFF_MIN, max, failures.saturating_sub(1), chance)
 }
 
 #[cfg(test)]

@@ -102,23 +102,10 @@ pub(super) fn withdraw(request: &mut Request) {
     request.headers.remove(ORGANIZATION_HEADER);
 }
 
-/// Text as a part of a URL.
-pub(super) fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                encoded.push(char::from(byte));
-            }
-            other => encoded.push_str(&format!("%{other:02X}")),
-        }
-    }
-    encoded
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::http::encode;
 
     fn access(variables: &[(&str, &str)]) -> Result<Access, DriverError> {
         Access::of(&Surroundings::of(variables, None))

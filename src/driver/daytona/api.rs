@@ -7,11 +7,12 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use serde_json::Value;
 
-use super::access::{Access, encode};
+use super::access::Access;
 use super::errors::{is_missing, read, refused, unreachable};
 use super::model::{Address, Page, Preview, Sandbox};
 use crate::credentials::{Secret, Surroundings};
 use crate::driver::excerpt::Tail;
+use crate::driver::http::encode;
 use crate::driver::http::{Answer, Client, Repeat, Request, Trouble};
 use crate::driver::{ByteStream, DriverError, ErrorKind};
 

@@ -9,9 +9,9 @@ use super::api::{ASK_PATIENCE, Api, Created};
 use super::condition::Condition;
 use super::errors::left_behind;
 use super::model::{Sandbox, State};
-use super::multipart::unique;
 use super::removal;
 use crate::config::DaytonaConfig;
+use crate::driver::http::unique;
 use crate::driver::{DriverError, ErrorKind, Progress, SandboxSpec};
 
 /// A sandbox that nobody speaks to is stopped, and with that destroyed, after this. Whoever uses it

@@ -2,7 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::driver::{DriverError, ErrorKind};
+use crate::driver::DriverError;
+use crate::driver::http::unique;
 
 /// A body and its `Content-Type`.
 pub(super) struct Form {
@@ -16,19 +17,6 @@ pub(super) struct Form {
 /// Without random bytes for a boundary.
 pub(super) fn form(files: &[(String, Bytes)]) -> Result<Form, DriverError> {
     Ok(form_with(&unique()?, files))
-}
-
-/// A text that nobody else comes upon.
-///
-/// # Errors
-/// Without random bytes.
-pub(super) fn unique() -> Result<String, DriverError> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| {
-        let message = "the kernel gives no random bytes";
-        DriverError::new(ErrorKind::Failed, message).source(std::io::Error::other(error))
-    })?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn form_with(boundary: &str, files: &[(String, Bytes)]) -> Form {

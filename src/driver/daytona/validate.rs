@@ -3,11 +3,11 @@
 use http::Method;
 use http::StatusCode;
 
-use super::access::encode;
 use super::api::Api;
 use super::errors::{read, refused};
 use super::model::{Key, Region};
 use crate::config::{DaytonaConfig, list};
+use crate::driver::http::encode;
 use crate::driver::{DriverError, ErrorKind};
 
 /// What a key must be allowed to do.

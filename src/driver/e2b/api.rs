@@ -15,7 +15,7 @@ use super::errors::{gone, refused, unreachable};
 use super::settings::Settings;
 use crate::config::OnTimeout;
 use crate::credentials::Secret;
-use crate::driver::http::{Answer, Client, Repeat, Request, host_of};
+use crate::driver::http::{Answer, Client, Repeat, Request, encode, host_of, unique};
 use crate::driver::{DriverError, ErrorKind, Usage};
 
 /// Making and waking a sandbox can take so long where memory is read from a slow disk.
@@ -187,7 +187,7 @@ impl Api<'_> {
         let unknown = |answer: &Answer| answer.status == StatusCode::NOT_FOUND;
         // An envd that is too old for it cannot close its ports; the link proves itself in any case.
         for is_closed in [true, false] {
-            let key = format!("skync-{}", nonce()?);
+            let key = format!("skync-{}", unique()?);
             let request = |path: &str, first: bool| {
                 self.request(Method::POST, path)
                     .patience(SLOW_PATIENCE)
@@ -428,14 +428,6 @@ impl Api<'_> {
     }
 }
 
-fn nonce() -> Result<String, DriverError> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        DriverError::new(ErrorKind::Failed, "there are no random numbers").source(error)
-    })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 /// True if it is the control plane that does not know the sandbox, as opposed to something in
 /// between that does not know the control plane.
 fn says_gone(answer: &Answer) -> bool {
@@ -456,20 +448,6 @@ fn filter(labels: &BTreeMap<String, String>) -> String {
         format!("{}={}", encode(&encode(key)), encode(&encode(value)))
     };
     encode(&labels.iter().map(pair).collect::<Vec<_>>().join("&"))
-}
-
-/// Percent-encodes a part of a URL.
-pub(super) fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte));
-            }
-            other => encoded.push_str(&format!("%{other:02X}")),
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]

@@ -186,7 +186,7 @@ impl Creation<'_> {
                     tracing::debug!(%error, "the sandbox does not answer yet");
                     tokio::time::sleep(START_INTERVAL).await;
                 }
-                Err(error) => return Err(look_error(&error)),
+                Err(error) => return Err(envd_error("run a program in the sandbox", &error)),
             }
         };
         let mut lines = finished.output.lines().map(str::to_owned);
@@ -198,8 +198,4 @@ impl Creation<'_> {
         let home = lines.next().filter(|home| home.starts_with('/'));
         Ok((machine, home.unwrap_or_else(|| "/tmp".to_owned())))
     }
-}
-
-fn look_error(error: &EnvdError) -> DriverError {
-    envd_error("run a program in the sandbox", error)
 }

@@ -15,12 +15,12 @@ use futures_util::stream::BoxStream;
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use super::api::{Access, encode};
+use super::api::Access;
 use super::connect::{ConnectError, Decoder, Frame, envelope, error_of};
 use super::process::{Codec, Event, Program, event, send_input, start};
 use super::settings::{ENVD_PORT, Settings};
 use crate::driver::AgentBinary;
-use crate::driver::http::{Answer, Client, Repeat, Request, Trouble, trouble, whole};
+use crate::driver::http::{Answer, Client, Repeat, Request, Trouble, encode, trouble, whole};
 
 /// A call that does not last.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -3,15 +3,11 @@
 //! What is in the way is looked into before anything is said: E2B answers for a sandbox that is
 //! paused, ended and on its way with the same words (`reference/e2b.md`, Appendix B).
 
-use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::api::{Access, Api};
@@ -23,6 +19,7 @@ use super::stream::ProcessStream;
 use crate::config::E2bLink;
 use crate::driver::http::{Answer, Client, Repeat, Trouble, host_of};
 use crate::driver::launch::Place;
+use crate::driver::listening::Listening;
 use crate::driver::{ByteStream, DriverError, ErrorKind};
 
 /// A WebSocket takes one round trip, behind a TLS handshake; where it takes longer there is another way,
@@ -258,7 +255,11 @@ impl Live {
         let request = self.envd().request(Method::GET, self.port, &self.path);
         let request = request.patience(left).repeat(Repeat::Never);
         let why = match self.client.websocket(&request).await {
-            Ok(Ok(stream)) => return Ok(Box::new(Proving::new(stream, Arc::clone(self)))),
+            Ok(Ok(stream)) => {
+                let mut proof = Proof { live: Arc::clone(self), is_there: false };
+                // It goes along, and is dropped with the stream.
+                return Ok(Box::new(Listening::new(stream, move || proof.give())));
+            }
             Ok(Err(answer)) => match edge(&answer) {
                 Edge::NotFound => return Err(Obstacle::NotFound),
                 Edge::Busy(wait) if !has_other_way => {
@@ -336,56 +337,24 @@ impl Live {
     }
 }
 
-/// A WebSocket of which nobody knows yet whether it carries anything: some things in between open
-/// one, and then let nothing through.
-struct Proving {
-    stream: Box<dyn ByteStream>,
+/// Of a WebSocket nobody knows at first whether it carries anything: some things in between open one,
+/// and then let nothing through.
+struct Proof {
     live: Arc<Live>,
-    is_proved: bool,
+    is_there: bool,
 }
 
-impl Proving {
-    fn new(stream: Box<dyn ByteStream>, live: Arc<Live>) -> Self {
-        Self { stream, live, is_proved: false }
+impl Proof {
+    fn give(&mut self) {
+        self.is_there = true;
     }
 }
 
-impl Drop for Proving {
+impl Drop for Proof {
     fn drop(&mut self) {
-        if !self.is_proved {
+        if !self.is_there {
             self.live.pause_websocket();
         }
-    }
-}
-
-impl AsyncRead for Proving {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.is_proved |= buffer.filled().len() > before;
-        read
-    }
-}
-
-impl AsyncWrite for Proving {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
