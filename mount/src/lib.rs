@@ -1,9 +1,27 @@
 //! A filesystem over a [`Source`]: how skync shows a sandbox's files as a directory.
 //!
 //! This crate knows nothing of links, agents or drivers, and depends on nothing of ours, so that a
-//! filesystem can be tested without a kernel and without a sandbox. For now it is the contract
-//! alone; the filesystem over it comes with `skync mount`.
+//! filesystem can be tested without a kernel and without a sandbox.
+//!
+//! # The straight line
+//! A request of the kernel comes in at `fuse` (which only translates), is answered by `filesystem`
+//! out of what `nodes` knows of the tree, or, for content, by `content`, and only where those do not
+//! know by the [`Source`]. What changes in the source comes in at
+//! `filesystem::refresh`, is applied to `nodes`
+//! (pure: no I/O, no clock), and what follows from it for the kernel goes out through `notify`.
+//! [`Mounted`] puts the pieces together.
 
-mod source;
+mod content;
+pub mod errno;
+mod filesystem;
+mod fuse;
+mod mounted;
+mod nodes;
+mod notify;
+pub mod source;
+pub mod system;
+#[doc(hidden)]
+pub mod testing;
 
-pub use source::{Attributes, Change, FileKind, Listed, Node, Source, SourceError};
+pub use mounted::{Busy, Lost, MountError, Mounted, Options, Owners, UnmountError, Usage};
+pub use source::{Answer, Source, SourceError};
