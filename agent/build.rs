@@ -8,6 +8,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".skync.v1.Packed.data")
         .bytes(".skync.v1.OutputFrame.data")
         .bytes(".skync.v1.InputFrame.data")
+        .bytes(".skync.v1.FilesReply.data")
+        .bytes(".skync.v1.FilesContent.data")
+        .bytes(".skync.v1.FilesWrite.data")
         .build_transport(false)
         .compile_fds(descriptors)?;
     Ok(())

@@ -10,10 +10,12 @@
 
 mod directory;
 mod error;
+mod object;
 
 pub use directory::{DirFd, Kind, Meta, set_mode, set_mtime};
 pub(crate) use error::reason;
 pub use error::{DiskError, DiskErrorKind};
+pub(crate) use object::{Attributes, Made, SetTime, find_data, set_owner, set_times};
 
 use std::fs::File;
 use std::io::Read;
@@ -42,6 +44,8 @@ pub struct Root {
     inode: u64,
     umask: u16,
     has_openat2: bool,
+    /// Whether it finds only what the kernel has at hand, see [`Root::near`].
+    is_near: bool,
 }
 
 impl Root {
@@ -68,6 +72,7 @@ impl Root {
             inode: stat.st_ino,
             umask: current_umask(),
             has_openat2,
+            is_near: false,
         })
     }
 
@@ -95,6 +100,11 @@ impl Root {
     /// The device that the root is on. Directories below may be on others.
     pub fn device(&self) -> u64 {
         self.device
+    }
+
+    /// Whether both are the same directory.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
     }
 
     /// The process's file mode creation mask as it was when the root was opened.
@@ -160,6 +170,11 @@ impl Root {
         }
         let target = if path.is_root() { Path::new(".") } else { path.as_path() };
         let mut tries = 0;
+        if self.is_near {
+            let resolve = resolve_flags() | ResolveFlags::CACHED | ResolveFlags::NO_XDEV;
+            return rustix::fs::openat2(&self.fd, target, flags, Mode::empty(), resolve)
+                .map_err(|errno| if errno == Errno::AGAIN { Errno::XDEV } else { errno });
+        }
         loop {
             match rustix::fs::openat2(&self.fd, target, flags, Mode::empty(), resolve_flags()) {
                 Err(Errno::AGAIN | Errno::INTR) if tries < OPEN_RETRY_COUNT_MAX => tries += 1,

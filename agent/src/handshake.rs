@@ -15,7 +15,7 @@ use crate::proto::{AgentInfo, Challenge, Greeting, Proof, Welcome};
 /// Links between different majors are refused.
 pub const PROTOCOL_MAJOR: u32 = 2;
 /// A higher minor only adds what the other end may ignore.
-pub const PROTOCOL_MINOR: u32 = 1;
+pub const PROTOCOL_MINOR: u32 = 2;
 
 /// Sent first by each end, so that a stream that carries something else is known at once.
 const MAGIC: &[u8; 8] = b"SKYNC\r\n\0";

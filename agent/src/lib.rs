@@ -9,7 +9,8 @@
 //! tree, [`delta`] finds what of a content the receiver has, [`staging`] holds content until it is
 //! needed, [`transition`] changes a tree, and all of them touch the disk through [`disk`] alone;
 //! [`endpoint`] holds them together. [`watch`] tells what may have changed
-//! and [`follow`] keeps a tree what its disk is. [`proto`] is the wire contract, [`wire`] turns its messages
+//! and [`follow`] keeps a tree what its disk is. [`files`] are those of a sandbox, for a mount.
+//! [`proto`] is the wire contract, [`wire`] turns its messages
 //! into checked values and [`pack`] makes them smaller. [`handshake`] opens a link,
 //! [`launch`] and [`serve`] are the agent's life, [`lease`] its end, [`bridge`] and [`websocket`] what leads to it; [`operation`] runs commands, each under a
 //! [`operation::supervisor`].
@@ -23,6 +24,7 @@ pub mod delta;
 pub mod disk;
 pub mod endpoint;
 pub mod entry;
+pub mod files;
 pub mod follow;
 pub mod handshake;
 pub mod launch;

@@ -22,6 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::AbortHandle;
 
+use crate::files::Files;
 use crate::follow::Follower;
 use crate::handshake;
 use crate::lease::Lease;
@@ -94,6 +95,7 @@ pub async fn serve(options: Options) -> io::Result<()> {
         operations: Arc::new(operations),
         staging: state.join("staging"),
         follower: Arc::default(),
+        files: Files::new(),
         current: Mutex::new((0, None)),
         ending: Arc::clone(&ending),
     });
@@ -246,12 +248,30 @@ pub(crate) struct Links {
     pub(crate) operations: Arc<Operations>,
     pub(crate) staging: PathBuf,
     pub(crate) follower: Arc<Mutex<Option<Arc<Follower>>>>,
+    pub(crate) files: Arc<Files>,
     /// The highest epoch so far, and the link that has it.
     current: Mutex<(u64, Option<AbortHandle>)>,
     pub(crate) ending: Arc<Notify>,
 }
 
 impl Links {
+    /// Of an agent that nobody can come to, with these mounts.
+    #[cfg(test)]
+    pub(crate) fn of_nobody(state: &Path, files: Arc<Files>) -> Arc<Self> {
+        let lease = Duration::from_secs(60);
+        Arc::new(Self {
+            secret: [0; 32],
+            info: AgentInfo::default(),
+            lease: Lease::new(lease),
+            operations: Arc::new(Operations::new(state, Path::new("/proc/self/exe"), lease)),
+            staging: state.join("staging"),
+            follower: Arc::default(),
+            files,
+            current: Mutex::new((0, None)),
+            ending: Arc::default(),
+        })
+    }
+
     async fn serve_stream(self: Arc<Self>, mut stream: UnixStream) {
         if let Some(epoch) = self.meet(&mut stream).await {
             self.serve_link(Box::new(stream), epoch).await;

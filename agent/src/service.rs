@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::disk::Root;
 use crate::endpoint::{Endpoint, EndpointError};
+use crate::files;
 use crate::follow::Follower;
 use crate::operation::{Operation, OperationError, OperationId};
 use crate::path::SyncPath;
@@ -37,12 +38,15 @@ pub(crate) struct Service {
     links: Arc<Links>,
     /// Made by `Prepare`; kept by the agent, not the link, so that a new link finds it.
     follower: Arc<Mutex<Option<Arc<Follower>>>>,
+    /// The number of the link among those that mounts came over.
+    link: u64,
 }
 
 impl Service {
     pub(crate) fn new(links: Arc<Links>) -> Self {
         let follower = Arc::clone(&links.follower);
-        Self { links, follower }
+        let link = links.files.next_link();
+        Self { links, follower, link }
     }
 
     fn follower(&self) -> Result<Arc<Follower>, Status> {
@@ -252,6 +256,15 @@ impl Agent for Service {
         let id = operation_id(&request.into_inner().id)?;
         self.links.operations.forget(id).await.map_err(operation_status)?;
         Ok(Response::new(proto::ForgetReply {}))
+    }
+
+    type FilesStream = files::Replies;
+
+    async fn files(
+        &self,
+        request: Request<Streaming<proto::FilesRequest>>,
+    ) -> Result<Response<files::Replies>, Status> {
+        Ok(Response::new(self.links.files.serve_link(self.link, request.into_inner()).await?))
     }
 
     async fn ping(

@@ -25,7 +25,7 @@
 //! It changes nothing, reads no file and decides nothing: when a path is to be read again is the
 //! matter of [`settle`].
 
-mod inotify;
+pub(crate) mod inotify;
 pub mod settle;
 
 use std::collections::{BTreeMap, HashMap};

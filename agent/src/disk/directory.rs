@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use crate::path::Name;
 
 /// Buffer for one `getdents` call, bytes: some 600 names of usual length.
-const LIST_BUFFER_BYTES: usize = 32 * 1024;
+pub(super) const LIST_BUFFER_BYTES: usize = 32 * 1024;
 
 /// What an object of a file system is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

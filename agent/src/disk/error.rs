@@ -55,6 +55,11 @@ impl DiskError {
         }
     }
 
+    /// The system's number.
+    pub(crate) fn errno(&self) -> Errno {
+        self.errno
+    }
+
     /// True if the disk is full or the quota used up.
     pub fn is_no_space(&self) -> bool {
         self.kind() == DiskErrorKind::NoSpace

@@ -36,30 +36,30 @@ const HOW: WatchFlags = WatchFlags::ONLYDIR.union(WatchFlags::EXCL_UNLINK);
 
 /// One event as the kernel told it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct RawEvent<'a> {
+pub(crate) struct RawEvent<'a> {
     /// The watch that it is for; meaningless for an overflow.
-    pub(super) descriptor: i32,
+    pub(crate) descriptor: i32,
     /// What happened.
-    pub(super) mask: ReadFlags,
+    pub(crate) mask: ReadFlags,
     /// The name in the watched directory; empty for the directory itself.
-    pub(super) name: &'a [u8],
+    pub(crate) name: &'a [u8],
 }
 
 /// One inotify instance.
 #[derive(Debug)]
-pub(super) struct Inotify {
+pub(crate) struct Inotify {
     fd: OwnedFd,
 }
 
 impl Inotify {
-    pub(super) fn new() -> Result<Self, Errno> {
+    pub(crate) fn new() -> Result<Self, Errno> {
         let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         Ok(Self { fd })
     }
 
     /// Watches an open directory; `path` is where it was opened, for a system without `/proc`.
     /// Nothing if another directory is at `path` by now, whose own event comes.
-    pub(super) fn watch(
+    pub(crate) fn watch(
         &self,
         directory: &DirFd,
         path: &Path,
@@ -98,22 +98,22 @@ impl Inotify {
     }
 
     /// Watches the names in a directory outside of the tree.
-    pub(super) fn watch_names(&self, path: &Path) -> Result<i32, Errno> {
+    pub(crate) fn watch_names(&self, path: &Path) -> Result<i32, Errno> {
         inotify::add_watch(&self.fd, path, NAMES | HOW)
     }
 
     /// Ends a watch. That it ended already is no error: the kernel ends it with its directory.
-    pub(super) fn unwatch(&self, descriptor: i32) {
+    pub(crate) fn unwatch(&self, descriptor: i32) {
         let _ = inotify::remove_watch(&self.fd, descriptor);
     }
 
     /// Bytes of the events that are queued now.
-    pub(super) fn queued_bytes(&self) -> Result<usize, Errno> {
+    pub(crate) fn queued_bytes(&self) -> Result<usize, Errno> {
         rustix::io::ioctl_fionread(&self.fd).map(|bytes| usize::try_from(bytes).unwrap_or(0))
     }
 
     /// Fills `buffer` with whole events and says how many bytes they are; 0 if none is queued.
-    pub(super) fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
         loop {
             match rustix::io::read(&self.fd, &mut *buffer) {
                 Err(Errno::INTR) => {}
@@ -131,7 +131,7 @@ impl AsFd for Inotify {
 }
 
 /// Takes what was read apart. What is cut off at the end is left out.
-pub(super) fn events(bytes: &[u8]) -> impl Iterator<Item = RawEvent<'_>> {
+pub(crate) fn events(bytes: &[u8]) -> impl Iterator<Item = RawEvent<'_>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let (header, after) = rest.split_at_checked(HEADER_BYTES)?;

@@ -380,6 +380,15 @@ impl Agent for FakeAgent {
         no()
     }
 
+    type FilesStream = ReceiverStream<Result<proto::FilesReply, Status>>;
+
+    async fn files(
+        &self,
+        _: Request<Streaming<proto::FilesRequest>>,
+    ) -> Result<Replies<proto::FilesReply>, Status> {
+        Err(Status::unimplemented("it has no files"))
+    }
+
     async fn ping(
         &self,
         _: Request<proto::PingRequest>,
