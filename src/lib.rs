@@ -25,13 +25,17 @@
 //! the last `up` has left. What happens is told to every client as it happens; `status`, `flush`,
 //! `pause`, `resume` and `down` are one call each.
 //!
+//! `skync mount` ([`commands::mount`]) shows the sandbox itself: the session has a table of mounts
+//! (`session::mount_table`), each of them the filesystem of [`skync_mount`] over the files that come over
+//! the link ([`mounts`]). It is taken away before results come home, and made again by a successor.
+//!
 //! # What is not here
 //! - Nothing but [`driver`] knows which kind of sandbox there is.
 //! - Nothing but [`commands`] and [`ui`] talks to the terminal; nothing but [`state`] writes our own
 //!   files, and nothing in this crate writes a user's files: the agent library does.
 //! - [`sync::reconcile`], [`sync::plan`], [`sync::safety`], [`sync::ancestor`],
 //!   [`session::lifecycle`] and [`session::view`] do no I/O, know no time and never log.
-//! - Imports go one way: `commands → session → {sync, operation, link} → driver`.
+//! - Imports go one way: `commands → session → {sync, operation, mounts} → link → driver`.
 
 pub mod agents;
 mod backoff;
@@ -44,6 +48,7 @@ pub mod driver;
 pub mod environment;
 pub mod error;
 pub mod link;
+pub mod mounts;
 pub mod operation;
 pub mod project;
 pub mod session;

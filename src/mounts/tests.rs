@@ -1,0 +1,6 @@
+mod cut;
+mod everywhere;
+mod hostile;
+mod kinds;
+mod link;
+mod script;
