@@ -3,6 +3,7 @@
 //! Nothing is decided here beyond what the words mean; `SKYNC_PROFILE` is read by the selection
 //! ([`crate::config::select`]), which must know where a name came from.
 
+mod mounts;
 mod operations;
 
 use std::ffi::OsString;
@@ -10,6 +11,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use mounts::{MOUNT_HELP, UNMOUNT_HELP};
+pub use mounts::{MountArgs, ProfileMountArgs, UnmountArgs, UpMountArgs};
 use operations::{ATTACH_HELP, CANCEL_HELP, EXEC_HELP, LOGS_HELP, PS_HELP, WAIT_HELP};
 pub use operations::{AttachArgs, CancelArgs, ExecArgs, LogsArgs, PsArgs, StreamName, WaitArgs};
 
@@ -42,6 +45,7 @@ Examples:
   skync up                        mirror until Ctrl-C, and show what moves
   skync up -d                     mirror in the background; `skync down` ends it
   skync up --exclude 'data/'      leave out what is not needed there
+  skync up --mount                show the sandbox's own files meanwhile, in ~/.remote/PROFILE
   skync --json up                 one JSON object per line, for a program
 
 Ctrl-C brings home what the sandbox has, removes the sandbox and ends with code 0. If others use the
@@ -179,6 +183,18 @@ pub enum Command {
     /// version is kept too: an undo can be undone.
     #[command(after_long_help = UNDO_HELP)]
     Undo(UndoArgs),
+    /// Show the sandbox's files as a directory, without copying them
+    ///
+    /// Files come when somebody reads them, and changes in the sandbox show at once. Read-only unless
+    /// --rw is given. It stays until `skync unmount` or `skync down`.
+    #[command(after_long_help = MOUNT_HELP)]
+    Mount(Box<MountArgs>),
+    /// Take away what `skync mount` has mounted
+    ///
+    /// What was written there is put into the sandbox first. If nothing else needs the sandbox, it
+    /// comes home and the sandbox goes.
+    #[command(after_long_help = UNMOUNT_HELP)]
+    Unmount(UnmountArgs),
     /// End the session of a project and remove its sandbox
     Down(DownArgs),
     /// Remove what crashes left behind: sandboxes, containers, files of ours
@@ -203,6 +219,9 @@ pub struct UpArgs {
     /// Go on although the project is `/`, the home directory, or otherwise a likely mistake
     #[arg(long)]
     pub force: bool,
+    /// How the sandbox is mounted meanwhile.
+    #[command(flatten)]
+    pub mount: UpMountArgs,
 }
 
 /// Arguments of `status`.
@@ -334,6 +353,9 @@ pub struct AddArgs {
     /// Where the project is in the sandbox; else where it is here
     #[arg(long, value_name = "DIR")]
     pub root: Option<String>,
+    /// How its sandbox is mounted.
+    #[command(flatten)]
+    pub mount: ProfileMountArgs,
     /// Replace a profile of this name
     #[arg(long)]
     pub force: bool,
@@ -438,7 +460,7 @@ pub struct DownArgs {
     /// The project's directory; else the one around the current directory
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// Give up changes in the sandbox that are not on this side yet
+    /// Give up changes in the sandbox that are not on this side yet, and mounts that are in use
     #[arg(long)]
     pub discard: bool,
 }

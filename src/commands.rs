@@ -10,6 +10,7 @@ pub mod exec;
 pub mod flush;
 pub mod gc;
 pub mod logs;
+pub mod mount;
 mod operations;
 pub mod pause;
 pub mod profile;
@@ -20,6 +21,7 @@ pub mod resume;
 pub mod session;
 pub mod status;
 pub mod undo;
+pub mod unmount;
 pub mod up;
 pub mod use_profile;
 pub mod wait;
@@ -145,13 +147,30 @@ impl Context {
 /// The project around the current directory, or the one at `root`.
 ///
 /// # Errors
-/// As [`Project::find`].
+/// As [`Project::find`]; and if it is what a mount shows: its files are in a sandbox already. One that
+/// holds a mount is none either, without `force`: the mount's files would become the project's.
 pub fn find_project(root: Option<&Path>, force: bool) -> Result<Project, CliError> {
     let current = std::env::current_dir().map_err(|error| {
         CliError::new(ExitCode::Failed, "cannot find the current directory").because(&error)
     })?;
     let home = std::env::var_os("HOME").map(PathBuf::from);
-    Project::find(&current, root, home.as_deref(), force)
+    let project = Project::find(&current, root, home.as_deref(), force)?;
+    let mounts = skync_mount::system::mounts().unwrap_or_default();
+    if let Some(mount) = mounts.iter().find(|mount| project.root.starts_with(&mount.at)) {
+        let message = format!("`{}` is what a sandbox holds, mounted here", mount.at.display());
+        return Err(CliError::new(ExitCode::Usage, message)
+            .hint("go to the project itself; `skync status` says which one it is"));
+    }
+    if let Some(mount) = mounts.iter().find(|mount| mount.at.starts_with(&project.root) && !force) {
+        let message = format!(
+            "`{}` cannot be the project: a sandbox is mounted in it, at `{}`",
+            project.root.display(),
+            mount.at.display()
+        );
+        return Err(CliError::new(ExitCode::Usage, message)
+            .hint("`skync unmount` takes it away; `--force` mirrors what it shows, too"));
+    }
+    Ok(project)
 }
 
 /// No session runs where one is needed.

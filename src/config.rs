@@ -24,6 +24,11 @@ pub use problem::ConfigProblem;
 pub use quantity::OnDisconnect;
 pub use select::{Origin, Selected};
 
+/// How long whoever reads a mount waits for a lost link if nothing else is said.
+pub const MOUNT_TIMEOUT: Duration = Duration::from_secs(30);
+/// And at most.
+pub const MOUNT_TIMEOUT_MAX: Duration = Duration::from_secs(600);
+
 /// How long a lost link is dialled if nothing else is said.
 pub const RECONNECT_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -227,6 +232,24 @@ pub struct Profile {
     /// minutes.
     #[serde(default)]
     pub reconnect_timeout: Option<Duration>,
+    /// How its sandbox is mounted.
+    #[serde(default)]
+    pub mount: MountConfig,
+}
+
+/// How a profile's sandbox is mounted, unless the command line says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct MountConfig {
+    /// `skync up` mounts it.
+    pub with_up: bool,
+    /// Where on the host; else `~/.remote/PROFILE`.
+    pub at: Option<PathBuf>,
+    /// The directory of the sandbox that is shown, from its `/` or from the project's root; else that.
+    pub root: Option<PathBuf>,
+    /// It can be written.
+    pub writable: bool,
+    /// How long whoever reads there waits for a lost link; else [`MOUNT_TIMEOUT`].
+    pub timeout: Option<Duration>,
 }
 
 impl Profile {
@@ -244,6 +267,7 @@ impl Profile {
             max_runtime: None,
             on_disconnect: None,
             reconnect_timeout: None,
+            mount: MountConfig::default(),
         }
     }
 

@@ -53,6 +53,8 @@ fn run(cli: Cli) -> Result<u8, CliError> {
         Command::Conflicts(args) => commands::conflicts::run(&args, &context)?,
         Command::Resolve(args) => runtime()?.block_on(commands::resolve::run(&args, &context))?,
         Command::Undo(args) => commands::undo::run(&args, &context)?,
+        Command::Mount(args) => runtime()?.block_on(commands::mount::run(&args, &context))?,
+        Command::Unmount(args) => runtime()?.block_on(commands::unmount::run(&args, &context))?,
         Command::Down(args) => runtime()?.block_on(commands::down::run(&args, &context))?,
         Command::Gc(args) => runtime()?.block_on(commands::gc::run(&args, &context))?,
         Command::Session(args) => commands::session::run(&args, &context)?,

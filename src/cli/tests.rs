@@ -94,6 +94,8 @@ fn the_help_of_the_program() {
       conflicts  List where the two sides disagree, and what may not come home unasked
       resolve    Say whose version of a path in conflict is wanted
       undo       Bring back what the sandbox overwrote or deleted on this side
+      mount      Show the sandbox's files as a directory, without copying them
+      unmount    Take away what `skync mount` has mounted
       down       End the session of a project and remove its sandbox
       gc         Remove what crashes left behind: sandboxes, containers, files of ours
 
@@ -187,9 +189,45 @@ fn the_help_of_up() {
               Go on although the project is `/`, the home directory, or otherwise a likely
               mistake
 
+          --mount
+              Mount the sandbox as long as it is mirrored (`skync mount --help` says what that
+              is)
+
+          --no-mount
+              Do not, although the profile says so
+
+          --mount-at <DIR>
+              Mount it there; else in ~/.remote/PROFILE
+
+          --mount-rw
+              Mount it, and let it be written
+
       -h, --help
               Print help (see a summary with '-h')
     ");
+}
+
+#[test]
+fn a_mount_is_named_by_its_place_or_its_project() {
+    let parsed = |line: &str| Cli::try_parse_from(line.split(' ')).is_ok();
+    for good in [
+        "skync mount",
+        "skync mount ../other --at /mnt/x --root / --rw --timeout 5s",
+        "skync unmount --all --force",
+        "skync unmount /mnt/x",
+        "skync up -d --mount --mount-at /mnt/x",
+    ] {
+        assert!(parsed(good), "{good}");
+    }
+    for bad in [
+        "skync mount --rw --ro",
+        "skync mount --timeout soon",
+        "skync unmount /mnt/x --all",
+        "skync unmount --at /mnt/x --all",
+        "skync up --no-mount --mount-rw",
+    ] {
+        assert!(!parsed(bad), "{bad}");
+    }
 }
 
 #[test]

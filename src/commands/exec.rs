@@ -5,8 +5,6 @@ mod place;
 pub(super) mod report;
 pub(super) mod say;
 
-use std::path::PathBuf;
-
 use serde_json::json;
 
 pub(super) use begin::grace_ms;
@@ -14,7 +12,7 @@ pub(super) use begin::grace_ms;
 use self::report::Report;
 use crate::cli::ExecArgs;
 use crate::commands::attached::{self, First, Role, Wanted};
-use crate::commands::{Context, attached::Outcome};
+use crate::commands::{Context, attached::Outcome, find_project};
 use crate::config::{DriverConfig, Profile, RECONNECT_TIMEOUT};
 use crate::error::{CliError, ExitCode};
 use crate::project::Project;
@@ -43,8 +41,7 @@ fn execute(args: &ExecArgs, context: &Context, report: Option<&Report>) -> Resul
     if matches!(selected.profile.driver, DriverConfig::Local) {
         return place::run(args, &selected.profile, &current);
     }
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    let project = Project::find(&current, args.root.as_deref(), home.as_deref(), args.force)?;
+    let project = find_project(args.root.as_deref(), args.force)?;
     if let Some(warning) = project.warning()
         && context.quiet < 2
     {

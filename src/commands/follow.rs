@@ -1,10 +1,11 @@
 //! Follows a call of the session that ends by itself, and shows what it tells meanwhile.
 
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 
 use crate::commands::Context;
 use crate::error::{CliError, ExitCode};
 use crate::session::client::Connection;
+pub(super) use crate::session::client::broken;
 use crate::session::proto::session_event::Event;
 use crate::session::proto::{Failure, Finished, Progress, SessionEvent};
 use crate::ui::progress;
@@ -78,12 +79,6 @@ pub(super) fn error_of(failure: Failure) -> CliError {
     let mut error = CliError::new(code, visible(&failure.message));
     error.hints = failure.hints;
     error
-}
-
-/// The call itself failed.
-pub(super) fn broken(status: &Status) -> CliError {
-    let message = format!("the session failed: {}", visible(status.message()));
-    CliError::new(ExitCode::Failed, message)
 }
 
 /// Says that a sandbox was kept, and what to do.

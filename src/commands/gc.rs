@@ -1,8 +1,13 @@
 //! `skync gc`: finds and removes what crashes left behind, over all profiles.
 //!
-//! Only what the journal announces is touched, and only if no session says that it lives.
+//! Only what the journal announces is touched, and only if no session says that it lives; and mounts of
+//! ours whose process is gone.
+
+use std::io;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use skync_mount::system::{self, Health};
 
 use crate::cli::GcArgs;
 use crate::commands::Context;
@@ -44,6 +49,20 @@ pub async fn run(args: &GcArgs, context: &Context) -> Result<ExitCode, CliError>
         render::warning(&text, context.style);
         failed.push(json!({ "session": id, "error": "unreadable" }));
     }
+    for (at, result) in mounts(args.dry_run) {
+        let what = format!("the mount at {}, whose session is gone", at.display());
+        match result {
+            Ok(()) => {
+                let verb = if args.dry_run { "would remove" } else { "removed" };
+                context.tell(&format!("{verb} {}", visible(&what)));
+                removed.push(json!({ "session": null, "what": what }));
+            }
+            Err(error) => {
+                render::warning(&visible(&format!("{what}: {error}")), context.style);
+                failed.push(json!({ "session": null, "error": error.to_string() }));
+            }
+        }
+    }
     if !args.dry_run {
         forget_operations(context)?;
     }
@@ -57,6 +76,20 @@ pub async fn run(args: &GcArgs, context: &Context) -> Result<ExitCode, CliError>
         print(&format!("{document}\n"))?;
     }
     Ok(if failed.is_empty() { ExitCode::Done } else { ExitCode::Failed })
+}
+
+/// Takes away the mounts that nobody answers for; those of other users are theirs.
+fn mounts(dry_run: bool) -> Vec<(PathBuf, io::Result<()>)> {
+    let ours = system::mounts().unwrap_or_default().into_iter();
+    let dead = ours.filter(|mount| system::health(&mount.at) == Health::Dead);
+    let gone = dead.map(|mount| {
+        let done = if dry_run { Ok(()) } else { system::detach(&mount.at) };
+        (mount.at, done)
+    });
+    let is_others = |done: &io::Result<()>| {
+        done.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    };
+    gone.filter(|(_, done)| !is_others(done)).collect()
 }
 
 /// Forgets operations that ended long ago. Their sessions do so too, as long as there are any.

@@ -97,6 +97,12 @@ fn new_profile(args: &AddArgs) -> Result<NewProfile, CliError> {
     set("exclude", exclude);
     set("gitignore", args.gitignore.then(|| Value::from(true)));
     set("root", args.root.as_ref().map(text));
+    let mount = &args.mount;
+    set("mount", mount.mount.then(|| Value::from(true)));
+    set("mount_at", mount.mount_at.as_ref().map(text));
+    set("mount_root", mount.mount_root.as_ref().map(text));
+    set("mount_rw", mount.mount_rw.then(|| Value::from(true)));
+    set("mount_timeout", mount.mount_timeout.as_ref().map(text));
     let mut env = BTreeMap::new();
     for variable in &args.env {
         let Some((name, value)) = variable.split_once('=') else {

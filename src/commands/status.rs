@@ -5,7 +5,7 @@ mod operation;
 use serde_json::{Value, json};
 
 use crate::cli::StatusArgs;
-use crate::commands::{Context, follow, no_session};
+use crate::commands::{Context, follow, mount, no_session};
 use crate::error::{CliError, ExitCode};
 use crate::session::client::Connection;
 use crate::session::journal::{Entry, Journal};
@@ -136,6 +136,7 @@ fn text(entry: &Entry, reply: Option<&StatusReply>, usage: Option<Usage>) -> Str
         // The state is in the first line.
         line.starts_with("warning: ") || line.starts_with('…')
     }));
+    lines.extend(reply.mounts.iter().map(status_view::mount_line));
     lines.extend(usage.as_ref().map(usage_line));
     if reply.state() == State::Halted {
         lines.push("`skync resume --accept` carries out what was halted".to_owned());
@@ -165,10 +166,15 @@ fn words(reply: &StatusReply) -> String {
     if reply.hold {
         users.push("in the background".to_owned());
     }
+    match reply.mounts.len() {
+        0 => {}
+        1 => users.push("1 mount".to_owned()),
+        count => users.push(format!("{count} mounts")),
+    }
     parts.push(users.join(", "));
     let text = parts.join(", ");
     // As long as somebody uses it, nothing need keep it.
-    let is_used = reply.operations > 0 || reply.ups > 0 || reply.hold;
+    let is_used = reply.operations > 0 || reply.ups > 0 || reply.hold || !reply.mounts.is_empty();
     match reply.kept.as_str() {
         why if !why.is_empty() && !is_used => format!("{text}; kept: {why}"),
         _ => text,
@@ -185,6 +191,7 @@ fn document_of(entry: &Entry, reply: Option<&StatusReply>, usage: Option<Usage>)
         "pid": null,
         "sandbox": null,
         "kept": null,
+        "mounts": [],
         "usage": usage.map(|usage| json!({
             "milli_cpus": [usage.milli_cpus, usage.milli_cpus_max],
             "memory": [usage.memory, usage.memory_max],
@@ -234,6 +241,7 @@ pub(super) fn document(reply: &StatusReply) -> Value {
         "watching": { "host": reply.watching_host, "sandbox": reply.watching_sandbox },
         "recent": reply.recent.iter().map(moved).collect::<Vec<_>>(),
         "progress": reply.progress.as_ref().map(progress),
+        "mounts": reply.mounts.iter().map(mount::document).collect::<Vec<_>>(),
     })
 }
 

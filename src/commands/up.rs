@@ -12,7 +12,7 @@ use tonic::Streaming;
 use self::question::Question;
 use self::view::View;
 use crate::cli::UpArgs;
-use crate::commands::{Context, find_project, follow};
+use crate::commands::{Context, find_project, follow, mount};
 use crate::config::DriverConfig;
 use crate::error::{CliError, ExitCode};
 use crate::session::Spec;
@@ -22,11 +22,6 @@ use crate::session::proto::{
     ControlRequest, Finished, ResumeRequest, SessionEvent, State, StatusReply, UpRequest,
 };
 use crate::ui::{print, render, visible};
-
-/// A session that is ending takes nobody; the next one is started as soon as it has gone.
-const TRIES_MAX: u32 = 1500;
-/// Between two of them.
-const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long another session may take to go on when one has died …
 const REJOIN_PATIENCE: Duration = Duration::from_secs(30);
@@ -56,24 +51,13 @@ pub async fn run(args: &UpArgs, context: &Context) -> Result<ExitCode, CliError>
     let spec = Spec { id: String::new(), root: project.root, profile };
     let mut id = vec![0; 16];
     getrandom::fill(&mut id).expect("the kernel gives random bytes");
-    let request = UpRequest { id, exclude: args.exclude.clone(), hold: args.detach };
+    let mount = mount::of_up(&args.mount, &spec.profile)?;
+    let request = UpRequest { id, exclude: args.exclude.clone(), hold: args.detach, mount };
     // From here on Ctrl-C is for us to handle: what was begun is to be ended, not left.
     let signals = Signals::new()?;
-    for _ in 0..TRIES_MAX {
-        let mut connection = Connection::find_or_start(&context.places, &spec).await?;
-        match connection.client.up(request.clone()).await {
-            Ok(events) => {
-                return Up::new(context, spec, connection, request, signals)
-                    .follow(events.into_inner())
-                    .await;
-            }
-            Err(status) if status.code() == tonic::Code::Unavailable => {
-                tokio::time::sleep(RETRY_INTERVAL).await;
-            }
-            Err(status) => return Err(follow::broken(&status)),
-        }
-    }
-    Err(CliError::new(ExitCode::Failed, "the session of this project is ending and does not end"))
+    let ask = async |connection: &mut Connection| connection.client.up(request.clone()).await;
+    let (connection, events) = Connection::ask(&context.places, &spec, ask).await?;
+    Up::new(context, spec, connection, request, signals).follow(events.into_inner()).await
 }
 
 /// What a person or the system sends to end it.

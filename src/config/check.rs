@@ -4,6 +4,7 @@
 //! It asks nobody: whether an image exists is the driver's business.
 
 mod clouds;
+mod mount;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,8 +12,8 @@ use std::ops::Range;
 use toml_edit::{Item, Key, TableLike, Value};
 
 use super::keys::{
-    DRIVERS, KEYS_DOCKER, KEYS_NEW_CONTAINER, KEYS_OPERATIONS, KEYS_SYNC, Kind, owners, slips,
-    unknown_driver,
+    DRIVERS, KEYS_DOCKER, KEYS_MOUNT, KEYS_NEW_CONTAINER, KEYS_OPERATIONS, KEYS_SYNC, Kind, owners,
+    slips, unknown_driver,
 };
 use super::problem::{Bad, ConfigProblem, Source};
 use super::{
@@ -60,6 +61,7 @@ pub(super) fn profile(
     profile.max_runtime = checker.text(table, "max_runtime", values::duration);
     profile.on_disconnect = checker.text(table, "on_disconnect", values::on_disconnect);
     profile.reconnect_timeout = checker.text(table, "reconnect_timeout", values::duration);
+    profile.mount = checker.mount(table);
     // The values of every known key are checked, whichever driver is meant, so that nothing new
     // turns up once the driver is put right; a foreign key was reported as such already.
     let base = checker.text(table, "base", values::absolute_path);
@@ -140,6 +142,9 @@ impl Checker<'_> {
             } else if kind == Kind::Local && KEYS_OPERATIONS.contains(&name) {
                 Bad::new(format!("`{shown}` has no effect with the driver `local`"))
                     .hint("`local` runs in place: the command is a child of your shell")
+            } else if kind == Kind::Local && KEYS_MOUNT.contains(&name) {
+                Bad::new(format!("`{shown}` has no effect with the driver `local`"))
+                    .hint("`local` runs in place: there is nothing to mount")
             } else if all.contains(&name) {
                 let owners = owners(name);
                 let of = if owners.len() == 1 { "driver" } else { "drivers" };

@@ -13,6 +13,9 @@ pub(super) const KEYS_SYNC: [&str; 5] = ["mode", "exclude", "gitignore", "guarde
 /// The keys about operations; of every driver whose commands outlive their client, so not of
 /// `local`.
 pub(super) const KEYS_OPERATIONS: [&str; 3] = ["max_runtime", "on_disconnect", "reconnect_timeout"];
+/// The keys about `skync mount`; of every driver with a sandbox, so not of `local`.
+pub(super) const KEYS_MOUNT: [&str; 5] =
+    ["mount", "mount_at", "mount_root", "mount_rw", "mount_timeout"];
 /// The keys of the docker driver.
 pub(super) const KEYS_DOCKER: [&str; 9] =
     ["image", "container", "memory", "cpus", "pids", "network", "user", "link", "host"];
@@ -60,6 +63,7 @@ impl Kind {
         if self != Self::Local {
             keys.extend(KEYS_SYNC);
             keys.extend(KEYS_OPERATIONS);
+            keys.extend(KEYS_MOUNT);
         }
         if self == Self::Unknown {
             // Some are of several drivers.

@@ -1,10 +1,12 @@
-//! Removing what a session that is gone has left: its sandboxes, its sockets, its journal entry.
+//! Removing what a session that is gone has left: its mounts, its sandboxes, its sockets, its journal
+//! entry.
 //!
 //! It is the one way for all who clean up: the session's keeper after a crash, `skync gc`, and a
 //! session before it starts. A living session's things are never touched.
 
 use crate::driver::{self, DriverError, Sandbox};
 use crate::session::journal::{Entry, Journal};
+use crate::session::mount_place;
 use crate::state::{self, StateError};
 
 /// Why something is still there.
@@ -33,6 +35,7 @@ pub enum Cleaned {
 /// What could not be removed stays in the journal for the next try.
 pub async fn release(journal: &Journal, entry: &Entry) -> Result<Cleaned, CleanupError> {
     let Some(claim) = journal.claim(&entry.id)? else { return Ok(Cleaned::Lives) };
+    mount_place::clear(&entry.mounts, false);
     let removed = remove_sandboxes(entry).await?;
     remove_files(journal, entry)?;
     drop(claim);

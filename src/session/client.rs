@@ -7,17 +7,21 @@ use std::time::{Duration, Instant};
 
 use skync_agent::serve::MESSAGE_BYTES_MAX;
 use tokio::net::UnixStream;
+use tonic::{Code, Status};
 
 use crate::channel::{Channel, origin};
 use crate::error::{CliError, ExitCode};
 use crate::session::proto::session_client::SessionClient;
 use crate::session::{Spec, key, socket};
 use crate::state::Places;
+use crate::ui::visible;
 
 /// A session that ends holds its lock until its sandbox is gone; this is longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two tries to reach a session that another command is starting or ending.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+/// A session that is ending takes nobody; the next one is started as soon as it has gone.
+const TRIES_MAX: u32 = 1500;
 /// How long the processes of a session that has ended may take to go.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -71,6 +75,37 @@ impl Connection {
         }
     }
 
+    /// Asks the session of that project and profile, started if none runs. One that is ending, or that
+    /// has died, takes nobody: then the next one is asked. So it must be something that can be asked
+    /// twice.
+    ///
+    /// # Errors
+    /// If it does not start, or refuses.
+    pub async fn ask<T>(
+        places: &Places,
+        spec: &Spec,
+        mut ask: impl AsyncFnMut(&mut Self) -> Result<T, Status>,
+    ) -> Result<(Self, T), CliError> {
+        for _ in 0..TRIES_MAX {
+            let mut connection = Self::find_or_start(places, spec).await?;
+            match ask(&mut connection).await {
+                Ok(answer) => return Ok((connection, answer)),
+                Err(status) if status.code() == Code::Unavailable => {
+                    tokio::time::sleep(RETRY_INTERVAL).await;
+                }
+                Err(_) if connection.has_ended().await => {}
+                Err(status) => return Err(broken(&status)),
+            }
+        }
+        let message = "the session of this project is ending and does not end";
+        Err(CliError::new(ExitCode::Failed, message))
+    }
+
+    /// True if the session has hung up, after a call that failed: that shows a moment later.
+    pub async fn has_ended(&self) -> bool {
+        tokio::time::timeout(RETRY_INTERVAL, self.closed()).await.is_ok()
+    }
+
     /// Returns when the session has hung up.
     pub async fn closed(&self) {
         self.channel.closed().await;
@@ -98,6 +133,12 @@ impl Connection {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
+}
+
+/// The call itself failed.
+pub fn broken(status: &Status) -> CliError {
+    let message = format!("the session failed: {}", visible(status.message()));
+    CliError::new(ExitCode::Failed, message)
 }
 
 fn is_there(pid: u32) -> bool {

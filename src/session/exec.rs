@@ -290,6 +290,7 @@ impl Exec {
             timings: Some(self.clock.timings),
             goes_on: left.goes_on,
             operation: over.state.into(),
+            ..proto::Finished::default()
         };
         operation.phase.send_replace(Phase::Over(Arc::new(over)));
         let mut presence = operation.presence.subscribe();

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,48 @@ pub struct Entry {
     /// The patterns of its mirror's command line.
     #[serde(default)]
     pub exclude: Vec<String>,
+    /// Where the sandbox is mounted, or is about to be.
+    #[serde(default)]
+    pub mounts: Vec<MountRecord>,
+}
+
+/// One place where a sandbox is mounted, and how: enough to make it again, or to take it away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountRecord {
+    /// On the host; absolute, without symbolic links.
+    pub at: PathBuf,
+    /// The directory of the sandbox that is shown; absolute.
+    pub root: PathBuf,
+    /// It can be written.
+    pub writable: bool,
+    /// How long whoever reads there waits for a lost link.
+    pub timeout: Duration,
+    /// Other users see it, too.
+    pub allow_other: bool,
+    /// Owners are shown as they are in the sandbox.
+    pub own_ids: bool,
+    /// Links are shown as they are, also those that lead out of it.
+    pub raw_symlinks: bool,
+    /// Changes in the sandbox are told to who watches it (inotify).
+    pub replay: bool,
+    /// It goes with the `up` that it came with.
+    pub with_up: bool,
+    /// Directories that were made for it, outermost first: they go with it.
+    pub made: Vec<PathBuf>,
+}
+
+impl MountRecord {
+    /// True if the two show the same in the same way.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let shown = |one: &Self| Self { made: Vec::new(), with_up: false, ..one.clone() };
+        shown(self) == shown(other)
+    }
+
+    /// Removes the directories that were made for it, as far as nothing is in them.
+    pub fn remove_made(&self) {
+        // One that is used for something else by now stays.
+        self.made.iter().rev().all(|directory| std::fs::remove_dir(directory).is_ok());
+    }
 }
 
 impl Entry {
@@ -55,6 +98,7 @@ impl Entry {
             sandbox: None,
             hold: false,
             exclude: Vec::new(),
+            mounts: Vec::new(),
         }
     }
 

@@ -14,6 +14,7 @@ use crate::driver;
 use crate::error::ExitCode;
 use crate::session::cleanup;
 use crate::session::journal::Journal;
+use crate::session::mount_place;
 use crate::session::{Spec, random_id};
 use crate::state::Places;
 
@@ -46,6 +47,9 @@ pub fn keep(places: &Places, mut spec: Spec) -> io::Result<()> {
         if status.code() == Some(i32::from(BUSY as u8)) {
             return forget_nothing(&journal, &spec.id);
         }
+        // Whoever is in a mount of it must not wait for its successor.
+        let mounts = journal.find(&spec.id).map(|entry| entry.mounts).unwrap_or_default();
+        mount_place::clear(&mounts, true);
         unreached = status.code() == Some(i32::from(UNREACHED as u8));
         let has_sandbox = || journal.find(&spec.id).is_some_and(|entry| entry.sandbox.is_some());
         if status.success() || !has_sandbox() {

@@ -24,7 +24,7 @@ const RETRY: Duration = Duration::from_secs(15);
 fn wanted(profile: &Profile, duty: Duty) -> Duration {
     match profile.timeout() {
         Some(time) => time,
-        None if duty.busy || duty.unsynced => profile.outlives(),
+        None if duty.busy || duty.mounted || duty.unsynced => profile.outlives(),
         None => IDLE,
     }
 }

@@ -1,13 +1,15 @@
 //! When a session ends, and whether it mirrors: a pure state machine.
 //!
 //! Who uses a session: commands (`exec`, `flush`, `resume`) and foreground `up`s. A *hold* (`up -d`)
-//! is no user: nobody waits for it, and `down` may end it. A session ends when its last user
-//! leaves and there is no hold, unless the sandbox has something that is not on the host; then it
-//! stays, and says why, until that is home or a person gives it up (`skync down --discard`).
+//! is no user: nobody waits for it, and `down` may end it. Nor is a *mount*: whoever is in it is not
+//! known here, and whoever takes it away has looked. What is written to one has no other way home than
+//! the sandbox, so a writable one has the mirror run. A session ends when its last user leaves and
+//! there is neither, unless the sandbox has something that is not on the host; then it stays, and
+//! says why, until that is home or a person gives it up (`skync down --discard`).
 //! Sandboxes with unsynced changes are never deleted by us on our own.
 //!
-//! It mirrors from the first synchronisation of an `up` until the last `up` has left and there is no
-//! hold. A pause ends with the mirror: it must never keep results from coming home.
+//! It mirrors from the first synchronisation of an `up`, or a writable mount, until the last `up` has
+//! left and there is no hold and no such mount. A pause ends with the mirror: it must never keep results from coming home.
 
 #[cfg(test)]
 mod tests;
@@ -39,6 +41,9 @@ pub struct Lifecycle {
     commands: u32,
     ups: u32,
     hold: bool,
+    mounts: u32,
+    /// Of these.
+    writable_mounts: u32,
     mirror: Mirror,
     /// Why the sandbox must stay although nobody uses it.
     kept: Option<String>,
@@ -50,7 +55,7 @@ pub struct Lifecycle {
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// Go on: others use it, or a hold keeps it.
+    /// Go on: others use it, or a hold or a mount keeps it.
     Stay,
     /// Go on, although nobody uses it, and why.
     Keep(String),
@@ -78,6 +83,28 @@ impl Lifecycle {
     /// Stays without users, until `down`.
     pub fn hold(&mut self) {
         self.hold = true;
+    }
+
+    /// The sandbox is shown as a directory: it stays without users, until the last such place is
+    /// gone. What is written there is mirrored.
+    pub fn mounted(&mut self, is_writable: bool) {
+        self.mounts += 1;
+        self.writable_mounts += u32::from(is_writable);
+        self.begin_mirror();
+    }
+
+    /// One such place is gone, and with it perhaps the only one who knows that something was
+    /// written there. Nothing ends by that alone: whoever took it away brings home what
+    /// was written there, and then leaves, or ends it.
+    pub fn unmounted(&mut self, is_writable: bool, unsynced: Option<String>) {
+        self.mounts = self.mounts.saturating_sub(1);
+        self.writable_mounts = self.writable_mounts.saturating_sub(u32::from(is_writable));
+        if self.kept.is_none() {
+            self.kept = unsynced;
+        }
+        if !self.mirror_is_wanted() {
+            self.mirror = Mirror::Off;
+        }
     }
 
     /// Nothing is to move until [`Lifecycle::resume`]. False if nothing is mirrored.
@@ -117,7 +144,7 @@ impl Lifecycle {
         if !self.mirror_is_wanted() {
             self.mirror = Mirror::Off;
         }
-        let held = self.hold && !self.closed;
+        let held = self.stays() && !self.closed;
         match (self.users(), &self.kept) {
             (1.., _) => Next::Stay,
             (0, _) if held => Next::Stay,
@@ -132,7 +159,8 @@ impl Lifecycle {
         }
     }
 
-    /// A person wants it to end. Refused, and why, while others use it or something is unsynced.
+    /// A person wants it to end. Refused, and why, while others use it or something is unsynced. What
+    /// is mounted is to be taken away before.
     ///
     /// # Errors
     /// The reason.
@@ -142,6 +170,7 @@ impl Lifecycle {
             (commands @ 2.., _, _) => Err(format!("{commands} commands are running")),
             (0, 1, _) => Err("`skync up` is running in a terminal".to_owned()),
             (0, ups @ 2.., _) => Err(format!("`skync up` is running in {ups} terminals")),
+            (0, 0, _) if self.mounts > 0 && !discard => Err("the sandbox is mounted".to_owned()),
             (0, 0, Some(why)) if !discard => Err(why.clone()),
             (0, 0, _) => {
                 self.ending = true;
@@ -150,7 +179,7 @@ impl Lifecycle {
         }
     }
 
-    /// A signal wants it to end: no new users, and a hold does not count. If it is used, or ends
+    /// A signal wants it to end: no new users, and a hold or a mount does not count. If it is used, or ends
     /// already, whoever leaves last sees to it.
     pub fn end(&mut self) -> Next {
         match (self.users(), &self.kept) {
@@ -174,7 +203,17 @@ impl Lifecycle {
 
     /// True if the one user there is takes everything along when it leaves.
     pub fn is_last(&self) -> bool {
-        self.users() == 1 && !self.is_held()
+        self.users() == 1 && !self.stays()
+    }
+
+    /// It goes on without users: it is held, or something is mounted.
+    pub fn stays(&self) -> bool {
+        self.hold || self.mounts > 0
+    }
+
+    /// Nobody uses it, and nothing has it go on.
+    pub fn is_unused(&self) -> bool {
+        self.users() == 0 && !self.stays()
     }
 
     /// Commands and foreground `up`s now.
@@ -192,7 +231,12 @@ impl Lifecycle {
         self.ups
     }
 
-    /// It stays without users.
+    /// Places where the sandbox is mounted now.
+    pub fn mounts(&self) -> u32 {
+        self.mounts
+    }
+
+    /// It stays without users, whether something is mounted or not.
     pub fn is_held(&self) -> bool {
         self.hold
     }
@@ -213,7 +257,7 @@ impl Lifecycle {
     }
 
     fn mirror_is_wanted(&self) -> bool {
-        self.ups > 0 || self.hold
+        self.ups > 0 || self.hold || self.writable_mounts > 0
     }
 
     fn count(&mut self, user: User) -> &mut u32 {

@@ -16,7 +16,7 @@ use crate::error::{CliError, ExitCode};
 use crate::link::{self, Link, LinkError};
 use crate::session::Spec;
 use crate::session::errors::{driver_error, link_error, state_error, sync_error};
-use crate::session::journal::{Entry, Journal};
+use crate::session::journal::{Entry, Journal, MountRecord};
 use crate::state;
 use crate::sync::engine::{Engine, Settings, SyncError};
 use crate::sync::host::Host;
@@ -408,6 +408,19 @@ impl Maker {
         }
         (self.entry.hold, self.entry.exclude) = (hold, exclude.to_vec());
         self.journal.write(&self.entry).map_err(|error| state_error(&error))
+    }
+
+    /// Where the sandbox is mounted, or is about to be: written down for whoever cleans up, and for the
+    /// process that goes on if this one dies.
+    ///
+    /// # Errors
+    /// If the journal cannot be written; then nothing must be mounted.
+    pub fn record_mounts(&mut self, mounts: Vec<MountRecord>) -> Result<(), CliError> {
+        let before = std::mem::replace(&mut self.entry.mounts, mounts);
+        self.journal.write(&self.entry).map_err(|error| {
+            self.entry.mounts = before;
+            state_error(&error)
+        })
     }
 
     /// The session's entry in the journal.

@@ -1,5 +1,5 @@
 //! The mirror: as long as there is an `up`, whatever changes is carried over; and a link that ends
-//! is mended, with or without an `up`.
+//! is mended, with or without an `up`. A sandbox that is gone is made anew for an `up` or a mount.
 //!
 //! It is one task for the session's whole life, because what it must notice (a link's end under a
 //! sandbox that is kept) does not depend on whether anybody mirrors. It waits without the lock on
@@ -16,7 +16,7 @@ use crate::driver::Progress;
 use crate::error::CliError;
 use crate::session::events::progress_to_client;
 use crate::session::lifecycle::Mirror;
-use crate::session::sandbox::{Condition, ProgressShown};
+use crate::session::sandbox::{Condition, How, ProgressShown};
 use crate::session::server::{Duty, Session};
 use crate::session::view::Activity;
 use crate::sync::inbox::Inbox;
@@ -45,8 +45,8 @@ pub(super) async fn run(session: Arc<Session>) {
         if duty.ending {
             return;
         }
-        let done = match (duty.mirror, session.condition().await) {
-            (_, Condition::Whole { inbox, link }) => {
+        let done = match session.condition().await {
+            Condition::Whole { inbox, link } => {
                 let due = due(&session, duty, &inbox, failures);
                 tokio::select! {
                     biased;
@@ -55,44 +55,23 @@ pub(super) async fn run(session: Arc<Session>) {
                     due = due => carry(&session, due).await,
                 }
             }
-            (Mirror::Off, Condition::Broken) if duty.kept => {
-                match after(&session, &mut duties, failures).await {
-                    true => session.bring_home().await.map(|ended| {
-                        if ended {
-                            session.end();
-                        }
-                    }),
-                    false => continue,
+            condition @ (Condition::Broken | Condition::Missing) => {
+                let is_missing = matches!(condition, Condition::Missing);
+                let Some(repair) = needed(duty, is_missing) else {
+                    // A command has been counted before its sandbox is there: the link that is then
+                    // opened is to be looked after too.
+                    tokio::select! {
+                        changed = duties.changed() => if changed.is_err() {
+                            return;
+                        },
+                        _ = ways.changed() => {}
+                    }
+                    continue;
+                };
+                if !after(&session, &mut duties, failures).await {
+                    continue;
                 }
-            }
-            (Mirror::On, Condition::Broken | Condition::Missing) => {
-                match after(&session, &mut duties, failures).await {
-                    true => make(&session).await,
-                    false => continue,
-                }
-            }
-            (Mirror::Paused, Condition::Broken) => {
-                match after(&session, &mut duties, failures).await {
-                    true => session.mend_only().await,
-                    false => continue,
-                }
-            }
-            (Mirror::Off, Condition::Broken) if duty.busy => {
-                match after(&session, &mut duties, failures).await {
-                    true => session.mend_only().await,
-                    false => continue,
-                }
-            }
-            (Mirror::Off | Mirror::Paused, Condition::Broken | Condition::Missing) => {
-                // A command has been counted before its sandbox is there: the link that is then
-                // opened is to be looked after too.
-                tokio::select! {
-                    changed = duties.changed() => if changed.is_err() {
-                        return;
-                    },
-                    _ = ways.changed() => {}
-                }
-                continue;
+                carry_out(&session, repair).await
             }
         };
         failures = match &done {
@@ -102,6 +81,43 @@ pub(super) async fn run(session: Arc<Session>) {
                 failures + 1
             }
         };
+    }
+}
+
+/// What is to be done about a sandbox that is not whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repair {
+    /// Nobody uses it: what is in it comes home, and all may end.
+    BringHome,
+    /// It is made if it is not there, and mended otherwise.
+    Make,
+    /// Its link is opened again; one that is gone is given up.
+    Mend,
+}
+
+/// What is needed; nothing if nobody needs the sandbox.
+fn needed(duty: Duty, is_missing: bool) -> Option<Repair> {
+    match (duty.mirror, is_missing) {
+        (Mirror::On, _) => Some(Repair::Make),
+        (Mirror::Off, false) if duty.kept => Some(Repair::BringHome),
+        // Whoever is in a mount finds the project again.
+        (Mirror::Off, true) if duty.mounted => Some(Repair::Make),
+        (Mirror::Off, false) if duty.busy || duty.mounted => Some(Repair::Mend),
+        (Mirror::Paused, false) => Some(Repair::Mend),
+        (Mirror::Off | Mirror::Paused, _) => None,
+    }
+}
+
+async fn carry_out(session: &Session, repair: Repair) -> Result<(), CliError> {
+    match repair {
+        Repair::BringHome => {
+            if session.bring_home().await? {
+                session.end();
+            }
+            Ok(())
+        }
+        Repair::Make => make(session).await,
+        Repair::Mend => session.mend_only().await,
     }
 }
 
@@ -167,7 +183,11 @@ async fn make(session: &Session) -> Result<(), CliError> {
         session.show(|view| view.act(Activity::Reconnecting(error.to_string())));
         return Err(error);
     }
-    session.again().await
+    if session.life(|life| life.mirror()) == Mirror::On {
+        return session.again().await;
+    }
+    // Whoever is in a mount finds the project again, as it is now.
+    session.synchronise(None, How::Whole).await.map(|_| ())
 }
 
 /// Waits as long as so many failures ask for; false if the duty changed meanwhile.
@@ -195,6 +215,21 @@ fn backoff(failures: u32, chance: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sandbox_is_made_or_mended_for_whoever_needs_it() {
+        let of = |mirror, kept, busy, mounted| {
+            let duty = Duty { mirror, kept, busy, mounted, ..Duty::default() };
+            [false, true].map(|is_missing| needed(duty, is_missing))
+        };
+        let (make, mend) = (Some(Repair::Make), Some(Repair::Mend));
+        assert_eq!(of(Mirror::On, false, false, false), [make, make]);
+        assert_eq!(of(Mirror::Paused, true, true, true), [mend, None]);
+        assert_eq!(of(Mirror::Off, false, false, false), [None, None]);
+        assert_eq!(of(Mirror::Off, false, true, false), [mend, None]);
+        assert_eq!(of(Mirror::Off, false, false, true), [mend, make]);
+        assert_eq!(of(Mirror::Off, true, false, true), [Some(Repair::BringHome), make]);
+    }
 
     #[test]
     fn waits_double_up_to_five_seconds_and_after_two_minutes_to_half_a_minute() {

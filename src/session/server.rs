@@ -27,6 +27,7 @@ use crate::session::errors::state_error;
 use crate::session::journal::{Entry, Journal};
 use crate::session::lifecycle::{Lifecycle, Mirror, Next, User};
 use crate::session::live::Maker;
+use crate::session::mount_table::MountTable;
 use crate::session::operations::{Operation, Operations};
 use crate::session::proto::session_server::SessionServer;
 use crate::session::proto::{MovedBatch, StatusReply};
@@ -56,7 +57,7 @@ pub struct Session {
     /// To ask it what needs no lock on the sandbox.
     pub(super) driver: Arc<dyn Driver>,
     pub(super) places: Places,
-    journal: Journal,
+    pub(super) journal: Journal,
     socket: PathBuf,
     /// The sandbox and what makes it. Held while something is synchronised, so that only one
     /// synchronisation runs at a time; commands run without it.
@@ -69,6 +70,8 @@ pub struct Session {
     pub(super) operations: Operations,
     /// What is written down of operations.
     pub(super) store: Store,
+    /// Where the sandbox is mounted.
+    pub(super) mounts: MountTable,
     /// Clients at whose terminal a person sits.
     persons: watch::Sender<u32>,
     /// Patterns of the command lines of all `up`s.
@@ -91,6 +94,8 @@ pub(super) struct Duty {
     pub(super) kept: bool,
     /// Commands need the link.
     pub(super) busy: bool,
+    /// Whoever is in a mount needs it, and a sandbox.
+    pub(super) mounted: bool,
     /// The sandbox has what the host has not.
     pub(super) unsynced: bool,
     /// Nothing any more.
@@ -206,6 +211,7 @@ fn open(
         ways: Ways::default(),
         operations: Operations::default(),
         store,
+        mounts: MountTable::default(),
         persons,
         mirror_exclude: Mutex::default(),
         duty: watch::Sender::default(),
@@ -220,9 +226,8 @@ fn open(
 /// is not there any more.
 pub(super) async fn end_unused(session: Arc<Session>, patience: Duration) {
     tokio::time::sleep(patience).await;
-    let is_unused = session.life(|life| {
-        life.users() == 0 && !life.is_held() && !life.is_ending() && life.end() == Next::End
-    });
+    let is_unused =
+        session.life(|life| life.is_unused() && !life.is_ending() && life.end() == Next::End);
     if !is_unused {
         return;
     }
@@ -343,6 +348,7 @@ impl Session {
             mirror: life.mirror(),
             kept: life.users() == 0 && life.kept().is_some(),
             busy: life.commands() > 0,
+            mounted: life.mounts() > 0,
             unsynced: life.kept().is_some(),
             ending: life.is_ending(),
         };
@@ -403,7 +409,8 @@ impl Session {
     /// # Errors
     /// If something could not be removed: the keeper tries again.
     pub(super) async fn leave(&self, user: User) -> (Left, Result<(), CliError>) {
-        let (next, goes_on) = self.life(|life| (life.leave(user), goes_on(life)));
+        let mounts = self.mounts.places();
+        let (next, goes_on) = self.life(|life| (life.leave(user), goes_on(life, &mounts)));
         match next {
             Next::Stay => (Left { goes_on, ..Left::default() }, Ok(())),
             Next::Keep(why) => (Left { kept: Some(why), ..Left::default() }, Ok(())),
@@ -425,8 +432,13 @@ impl Session {
     pub(super) async fn tear_down(&self) -> Result<(), CliError> {
         // A command that comes now starts a session of its own, which waits for our lock.
         state::remove_file(&self.socket).map_err(|error| state_error(&error))?;
+        self.unmount_all().await;
         let mut state = self.state.lock().await;
         self.remove_sandbox(&mut state).await?;
+        if self.has_left_mounts() {
+            // The keeper takes them away, and then forgets the session.
+            return Ok(());
+        }
         cleanup::remove_files(&self.journal, state.maker.entry())
             .map_err(|error| state_error(&error))
     }
@@ -443,7 +455,8 @@ impl Session {
     async fn end_now(&self) -> bool {
         // What nobody waits for is brought home here; users see to theirs.
         let (users, loose) =
-            self.life(|life| (life.users(), life.is_held() || life.kept().is_some()));
+            self.life(|life| (life.users(), life.stays() || life.kept().is_some()));
+        self.unmount_all().await;
         if users == 0
             && loose
             && let Err(error) = self.synchronise(None, How::Last).await
@@ -487,7 +500,12 @@ impl Session {
 }
 
 /// Why a session goes on although a user has left it, for that user.
-fn goes_on(life: &Lifecycle) -> String {
+fn goes_on(life: &Lifecycle, mounts: &[PathBuf]) -> String {
+    if let (Some(at), false, 0) = (mounts.first(), life.is_held(), life.users()) {
+        let more = mounts.len() - 1;
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        return format!("the sandbox is mounted at `{}`{more}", at.display());
+    }
     match (life.is_held(), life.ups(), life.commands()) {
         (true, _, _) => "it mirrors in the background until `skync down`".to_owned(),
         (false, 1.., _) => "another `skync up` still mirrors".to_owned(),

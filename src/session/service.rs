@@ -17,14 +17,16 @@ use crate::session::content;
 use crate::session::events::{Events, failure};
 use crate::session::exec::{self, Creator};
 use crate::session::lifecycle::{Lifecycle, User};
+use crate::session::mount_calls;
 use crate::session::operations::{Operation, Phase};
 use crate::session::overview;
 use crate::session::proto::session_event::Event;
 use crate::session::proto::{
     Begin, CancelReply, CancelRequest, ContentReply, ContentRequest, ControlReply, ControlRequest,
-    DownRequest, ExecRequest, Finished, FlushRequest, Join, OperationsReply, OperationsRequest,
-    PauseReply, PauseRequest, ResumeRequest, SessionEvent, StatusReply, StatusRequest, UpRequest,
-    Usage, UsageReply, UsageRequest, exec_request, join, session_server,
+    DownRequest, ExecRequest, Finished, FlushRequest, Join, MountRequest, OperationsReply,
+    OperationsRequest, PauseReply, PauseRequest, ResumeRequest, SessionEvent, StatusReply,
+    StatusRequest, UnmountRequest, UpRequest, Usage, UsageReply, UsageRequest, exec_request, join,
+    session_server,
 };
 use crate::session::server::{Session, end_unused, now_ms};
 use crate::session::succession;
@@ -287,7 +289,7 @@ impl session_server::Session for Service {
         &self,
         _request: Request<StatusRequest>,
     ) -> Result<Response<StatusReply>, Status> {
-        Ok(Response::new(self.0.view.borrow().reply.clone()))
+        Ok(Response::new(self.0.told()))
     }
 
     async fn usage(&self, _request: Request<UsageRequest>) -> Result<Response<UsageReply>, Status> {
@@ -320,7 +322,8 @@ impl session_server::Session for Service {
         _request: Request<StatusRequest>,
     ) -> Result<Response<StatusStream>, Status> {
         let (send, receive) = mpsc::channel(1);
-        let mut views = self.0.view.subscribe();
+        let session = Arc::clone(&self.0);
+        let mut views = session.view.subscribe();
         views.mark_changed();
         tokio::spawn(async move {
             loop {
@@ -328,7 +331,8 @@ impl session_server::Session for Service {
                     changed = views.changed() => if changed.is_err() { return },
                     () = send.closed() => return,
                 }
-                let reply = views.borrow_and_update().reply.clone();
+                let mut reply = views.borrow_and_update().reply.clone();
+                session.measured(&mut reply);
                 if send.send(Ok(reply)).await.is_err() {
                     return;
                 }
@@ -370,6 +374,27 @@ impl session_server::Session for Service {
         let data = content::read(&self.0, request.into_inner()).await;
         let found = data.is_some();
         Ok(Response::new(ContentReply { found, data: data.unwrap_or_default() }))
+    }
+
+    type MountStream = EventStream;
+
+    async fn mount(&self, request: Request<MountRequest>) -> Result<Response<EventStream>, Status> {
+        self.join(User::Command)?;
+        let (events, stream) = channel();
+        tokio::spawn(mount_calls::mount(Arc::clone(&self.0), request.into_inner(), events));
+        Ok(stream)
+    }
+
+    type UnmountStream = EventStream;
+
+    async fn unmount(
+        &self,
+        request: Request<UnmountRequest>,
+    ) -> Result<Response<EventStream>, Status> {
+        self.join(User::Command)?;
+        let (events, stream) = channel();
+        tokio::spawn(mount_calls::unmount(Arc::clone(&self.0), request.into_inner(), events));
+        Ok(stream)
     }
 
     type DownStream = EventStream;

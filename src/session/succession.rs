@@ -1,5 +1,5 @@
-//! A session that goes on where an earlier process of it died: the sandbox, its operations, and
-//! whether it goes on without users.
+//! A session that goes on where an earlier process of it died: the sandbox, its operations, where it
+//! is mounted, and whether it goes on without users.
 //!
 //! Clients that lived on come back at once; whoever does not within [`ORPHAN_PATIENCE`] died as well.
 //! Then its command is stopped and what it wrote brought home: within 60 s nothing is left.
@@ -8,12 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skync_agent::proto::{ForgetRequest, OperationsRequest};
+use tokio::task::spawn_blocking;
 
 use crate::error::{CliError, ExitCode};
 use crate::operation::{OperationId, RecordState};
 use crate::session::exec;
-use crate::session::journal::Entry;
+use crate::session::journal::{Entry, MountRecord};
 use crate::session::lifecycle::User;
+use crate::session::mount_place;
+use crate::session::mount_table::Which;
 use crate::session::operations::{Operation, Place};
 use crate::session::server::{Session, now_ms};
 use crate::session::ways::Way;
@@ -28,7 +31,17 @@ const ORPHAN_PATIENCE: Duration = Duration::from_secs(15);
 /// If its sandbox may be there and cannot be reached.
 pub(super) async fn take_over(session: &Arc<Session>, former: &Entry) -> Result<(), CliError> {
     tracing::info!(id = former.id, "going on where an earlier process of this session died");
-    if former.sandbox.is_none() || !session.adopt().await? {
+    let mounts = former.mounts.clone();
+    let is_there = former.sandbox.is_some();
+    let dead = mounts.clone();
+    // The keeper has done so, unless it died as well.
+    let cleared = spawn_blocking(move || mount_place::clear(&dead, is_there)).await;
+    if let Err(error) = cleared {
+        tracing::warn!(%error, "what was mounted before is left as it is");
+    }
+    if !is_there || !session.adopt().await? {
+        mounts.iter().for_each(MountRecord::remove_made);
+        session.forget_mounts().await;
         write_down_lost(session);
         return Ok(());
     }
@@ -42,8 +55,27 @@ pub(super) async fn take_over(session: &Arc<Session>, former: &Entry) -> Result<
     take_over_operations(session).await?;
     write_down_lost(session);
     let session = Arc::clone(session);
+    // An `up` that comes back finds its mount where it was.
+    let turn = session.mounts.turn().await;
     tokio::spawn(async move {
+        // Until it is through it counts as a command that runs.
+        if !mounts.is_empty() && session.life(|life| life.join(User::Command)) {
+            session.mount_again(turn, mounts).await;
+            let (left, done) = session.leave(User::Command).await;
+            if let Err(error) = done {
+                tracing::warn!(%error, "something is left for the keeper to remove");
+            }
+            if !left.ending.is_empty() {
+                return session.end();
+            }
+        } else {
+            drop(turn);
+        }
         tokio::time::sleep(ORPHAN_PATIENCE).await;
+        let (gone, _) = session.unmount(Which::OfNobody, true).await;
+        if !gone.is_empty() {
+            tracing::info!(?gone, "nobody came back for it");
+        }
         if session.life(|life| life.users()) > 0 {
             return;
         }

@@ -14,7 +14,10 @@ use crate::error::{CliError, ExitCode};
 use crate::session::events::{
     Events, failure, notes_of, progress_to_client, summary, tell_lines, tell_of,
 };
+use crate::session::journal::MountRecord;
 use crate::session::lifecycle::{Lifecycle, Mirror, User};
+use crate::session::mount_calls::{tell_note, wanted};
+use crate::session::mount_table::Which;
 use crate::session::proto::session_event::Event;
 use crate::session::proto::{Finished, SyncSummary, UpRequest};
 use crate::session::sandbox::{How, ProgressShown};
@@ -39,34 +42,51 @@ pub(super) async fn run(
     let news = session.news.subscribe();
     let begun = tokio::select! {
         begun = begin(&session, &request, &events) => begun,
-        // Dropped in between it leaves nothing half done: what is there goes with the last user.
+        // Dropped in between it leaves nothing half done: what is there goes with the last user,
+        // and a mount right here.
         () = given_up(wishes.clone()) => Err(interrupted("the mirror had started")),
         () = events.gone() => Err(interrupted("the mirror had started")),
     };
-    let mut sync = None;
+    let mut finished = Finished::default();
     match begun {
         Ok(first) => {
-            sync = first;
+            finished.sync = first;
             if !request.hold {
                 tokio::select! {
                     () = follow(&session, &events, news) => {}
                     () = given_up(wishes) => {}
                     () = events.gone() => {}
                 }
-                sync = bring_home(&session, &events).await.or(sync);
+                unmount(&session, &request.id, &events).await;
+                finished.sync = bring_home(&session, &events).await.or(finished.sync);
             }
         }
         Err(error) => {
+            unmount(&session, &request.id, &events).await;
             events.send(failure(error)).await;
         }
     }
     session.forget_wish(&request.id);
-    leave(&session, User::Up, sync, &events).await;
+    leave(&session, User::Up, finished, &events).await;
+}
+
+/// What was mounted with an `Up` goes with it, also under who uses it: its sandbox goes, too.
+async fn unmount(session: &Session, id: &[u8], events: &Events) {
+    if let (_, Err((at, stays))) = session.unmount(Which::OfUp(id), false).await {
+        let text = format!("warning: `{}` was unmounted although {}", at.display(), stays.words());
+        events.note(text).await;
+        let (_, left) = session.unmount(Which::OfUp(id), true).await;
+        if let Err((at, stays)) = left {
+            events
+                .note(format!("warning: `{}` is still mounted: {}", at.display(), stays.words()))
+                .await;
+        }
+    }
 }
 
 /// Brings the sandbox up if there is none, synchronises, and lets the mirror begin.
 async fn begin(
-    session: &Session,
+    session: &Arc<Session>,
     request: &UpRequest,
     events: &Events,
 ) -> Result<Option<SyncSummary>, CliError> {
@@ -76,12 +96,18 @@ async fn begin(
             patterns.push(pattern.clone());
         }
     }
+    let mount = request.mount.as_ref().map(wanted).transpose()?;
+    if let Some(mount) = &mount {
+        tell_note(session.check_mount(mount, Some(&request.id)).await?, events).await;
+    }
     if session.is_paused() {
         if request.hold {
             session.life(Lifecycle::hold);
             session.record_hold().await;
         }
-        events.note("the mirror is paused: `skync resume` goes on".to_owned()).await;
+        let is_missing = mount.is_some_and(|mount| !session.mounts.places().contains(&mount.at));
+        let nothing = if is_missing { "; nothing is mounted: `skync mount` does so" } else { "" };
+        events.note(format!("the mirror is paused: `skync resume` goes on{nothing}")).await;
         return Ok(None);
     }
     let tell = |progress: Progress| {
@@ -95,6 +121,10 @@ async fn begin(
     let synchronised = session.synchronise(Some(events), How::Whole).await;
     let halted = matches!(session.view.borrow().activity(), Activity::Halted(_));
     if synchronised.is_ok() || halted {
+        let at = mount.as_ref().map(|mount| mount.at.clone());
+        if let Some(mount) = mount {
+            mount_with(session, mount, request, events).await?;
+        }
         // What is halted waits for a person's word, with the mirror there to take it.
         session.life(|life| {
             if request.hold {
@@ -102,6 +132,10 @@ async fn begin(
             }
             life.begin_mirror();
         });
+        if let (true, Some(at)) = (request.hold, at) {
+            // A mirror in the background keeps it; it goes by `unmount` or `down`.
+            session.keep_mount(&at).await;
+        }
         session.record_hold().await;
     }
     match synchronised {
@@ -117,6 +151,21 @@ async fn begin(
         Err(_) if halted && !request.hold => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Mounts the sandbox for an `Up`.
+async fn mount_with(
+    session: &Arc<Session>,
+    wanted: MountRecord,
+    request: &UpRequest,
+    events: &Events,
+) -> Result<(), CliError> {
+    let at = wanted.at.display().to_string();
+    let came = session.mount(wanted, Some(request.id.clone())).await?;
+    tell_note(came.note, events).await;
+    let is = if came.had { "is mounted already" } else { "is mounted" };
+    events.note(format!("the sandbox {is} at {at}")).await;
+    Ok(())
 }
 
 /// Tells what happens, until the client is gone or the session has ended.
@@ -136,7 +185,11 @@ async fn follow(session: &Session, events: &Events, mut news: broadcast::Receive
                 Err(RecvError::Closed) => return,
             },
             changed = views.changed() => match changed {
-                Ok(()) => Event::Status(views.borrow_and_update().reply.clone()),
+                Ok(()) => {
+                    let mut reply = views.borrow_and_update().reply.clone();
+                    session.measured(&mut reply);
+                    Event::Status(reply)
+                }
                 Err(_) => return,
             },
         };
@@ -153,7 +206,7 @@ async fn follow(session: &Session, events: &Events, mut news: broadcast::Receive
 
 /// What the sandbox holds comes home before its last user leaves. With others it need not, and
 /// must not while they want nothing to move.
-async fn bring_home(session: &Session, events: &Events) -> Option<SyncSummary> {
+pub(super) async fn bring_home(session: &Session, events: &Events) -> Option<SyncSummary> {
     let (alone, paused) = session.life(|life| (life.is_last(), life.mirror() == Mirror::Paused));
     if (paused && !alone) || !session.is_live().await {
         return None;
@@ -172,18 +225,17 @@ async fn bring_home(session: &Session, events: &Events) -> Option<SyncSummary> {
 }
 
 /// Leaves the session, tells its client how, and ends the session if it was the last.
-async fn leave(session: &Session, user: User, sync: Option<SyncSummary>, events: &Events) {
+pub(super) async fn leave(session: &Session, user: User, finished: Finished, events: &Events) {
     let (left, gone) = session.leave(user).await;
     if let Err(error) = gone {
         events.note(format!("warning: {error}")).await;
     }
     let ends = !left.ending.is_empty();
     let finished = Finished {
-        sync,
         ending: left.ending,
         kept: left.kept.unwrap_or_default(),
         goes_on: left.goes_on,
-        ..Finished::default()
+        ..finished
     };
     events.send(Event::Finished(finished)).await;
     if ends {
@@ -205,17 +257,18 @@ pub(super) enum Why {
 
 /// Runs one `Flush` or `Resume`: makes both sides the same and tells what that did.
 pub(super) async fn flush(session: Arc<Session>, why: Why, events: Events) {
-    let mut sync = None;
+    let mut finished = Finished::default();
     match flushed(&session, why, &events).await {
-        Ok(done) => sync = Some(done),
+        Ok(done) => finished.sync = Some(done),
         Err(error) => {
             events.send(failure(error)).await;
         }
     }
-    leave(&session, User::Command, sync, &events).await;
+    leave(&session, User::Command, finished, &events).await;
 }
 
 async fn flushed(session: &Session, why: Why, events: &Events) -> Result<SyncSummary, CliError> {
+    session.settle_mounts().await;
     let (was_paused, mirror) = session.life(|life| {
         let was_paused = why != Why::Flush && life.resume();
         (was_paused, life.mirror())
@@ -272,9 +325,30 @@ async fn give_up_what_is_out_of_reach(session: &Session) {
     let _ = tokio::time::timeout(GIVE_UP_PATIENCE, left).await;
 }
 
+/// Takes away what is mounted, before results come home. While others use the session it stays.
+async fn unmount_for_down(session: &Session, discard: bool) -> Result<(), CliError> {
+    if session.life(|life| life.users()) > 0 {
+        return Ok(());
+    }
+    if discard {
+        // What cannot be taken away must not keep what a person has given up.
+        session.unmount_all().await;
+        return Ok(());
+    }
+    let (_, done) = session.unmount(Which::All, false).await;
+    done.map_err(|(at, stays)| {
+        let error = stays.error(&at, "`skync down --discard`");
+        CliError { message: format!("the session stays: {}", error.message), ..error }
+    })
+}
+
 /// Runs one `Down`: brings home what it can, then ends the session unless that would lose
 /// something.
 pub(super) async fn down(session: Arc<Session>, discard: bool, events: Events) {
+    if let Err(error) = unmount_for_down(&session, discard).await {
+        events.send(failure(error)).await;
+        return;
+    }
     if !discard
         && session.life(|life| life.users()) == 0
         && session.is_live().await

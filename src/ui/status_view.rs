@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::session::proto::{Moved, MovedBatch, Side, State, StatusReply, Totals};
+use crate::session::proto::{MountInfo, Moved, MovedBatch, Side, State, StatusReply, Totals};
 
 #[cfg(test)]
 mod tests;
@@ -95,6 +95,22 @@ pub fn line(status: &StatusReply) -> String {
     }
     parts.push(if status.link_up { "link up" } else { "link down" }.to_owned());
     parts.join(" · ")
+}
+
+/// Where the sandbox is mounted, and how that is.
+pub fn mount_line(mount: &MountInfo) -> String {
+    let mut facts = vec![if mount.writable { "writable" } else { "read-only" }.to_owned()];
+    if mount.open_files > 0 {
+        facts.push(some(mount.open_files, "open file", "open files"));
+    }
+    if mount.dirty_bytes > 0 {
+        facts.push(format!("{} to be written", size(mount.dirty_bytes)));
+    }
+    if mount.waiting {
+        facts.push("waiting for the link".to_owned());
+    }
+    let [at, root] = [&mount.at, &mount.root].map(|path| String::from_utf8_lossy(path));
+    format!("mounted at {at}: {root} of the sandbox, {}", facts.join(", "))
 }
 
 /// What a batch moved: one line for each direction.

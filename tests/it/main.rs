@@ -8,6 +8,7 @@ mod conformance;
 mod hostile;
 mod images;
 mod model;
+mod mount;
 mod operations;
 mod profiles;
 mod rules;

@@ -140,6 +140,10 @@ impl Drop for World {
             std::thread::park_timeout(Duration::from_millis(100));
         }
         let _ = self.run(&["gc"]);
+        // The world's directory must not be removed through a mount.
+        for at in self.mounts() {
+            let _ = Command::new("umount").arg("-l").arg(at).status();
+        }
     }
 }
 

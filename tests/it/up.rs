@@ -5,7 +5,7 @@
 mod broken;
 mod churn;
 mod rules;
-mod running;
+pub(crate) mod running;
 mod verbs;
 
 use std::path::Path;

@@ -131,6 +131,11 @@ fn settings(profile: &Profile, context: &Context) -> Vec<(&'static str, Value)> 
         ("max_runtime", json!(profile.max_runtime.map(duration_text))),
         ("on_disconnect", json!(profile.on_disconnect.map(|what| what.to_string()))),
         ("reconnect_timeout", json!(profile.reconnect_timeout.map(duration_text))),
+        ("mount", json!(profile.mount.with_up)),
+        ("mount_at", json!(profile.mount.at.as_ref().map(|at| at.to_string_lossy()))),
+        ("mount_root", json!(profile.mount.root.as_ref().map(|root| root.to_string_lossy()))),
+        ("mount_rw", json!(profile.mount.writable)),
+        ("mount_timeout", json!(profile.mount.timeout.map(duration_text))),
     ]);
     settings
 }
@@ -150,6 +155,9 @@ fn default_words(profile: &Profile, key: &str) -> Option<&'static str> {
         "root" => Some("(where the project is here)"),
         "max_runtime" => Some("(no limit)"),
         "on_disconnect" | "reconnect_timeout" => Some("(10m)"),
+        "mount_at" => Some("(~/.remote and the profile's name)"),
+        "mount_root" => Some("(the project)"),
+        "mount_timeout" => Some("(30s)"),
         "guarded" => Some("(what git, direnv, husky and VS Code would run)"),
         _ => None,
     }

@@ -114,6 +114,11 @@ fn a_profile_is_shown_with_its_defaults_and_without_its_secrets() {
       max_runtime       (no limit)
       on_disconnect     (10m)
       reconnect_timeout (10m)
+      mount             false
+      mount_at          (~/.remote and the profile's name)
+      mount_root        (the project)
+      mount_rw          false
+      mount_timeout     (30s)
       env               API_TOKEN=***
       env               CI=1
     "#);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    DirectoryConfig, DockerConfig, DriverConfig, LinkKind, OnDisconnect, Origin, SyncMode,
+    DirectoryConfig, DockerConfig, DriverConfig, LinkKind, MountConfig, OnDisconnect, Origin,
+    SyncMode,
 };
 
 fn parse(text: &str) -> Config {
@@ -85,6 +86,7 @@ env = { CI = "1" }
             max_runtime: Some(Duration::from_secs(5_400)),
             on_disconnect: Some(OnDisconnect::After(Duration::from_secs(120))),
             reconnect_timeout: Some(Duration::from_secs(90)),
+            mount: MountConfig::default(),
         }
     );
     let base = Some("/var/sandboxes".into());
@@ -92,6 +94,22 @@ env = { CI = "1" }
     assert_eq!(copy.driver, DriverConfig::Directory(DirectoryConfig { base }));
     let here = config.profile("here").unwrap().unwrap();
     assert_eq!(here.env.get("CI").map(String::as_str), Some("1"));
+}
+
+#[test]
+fn how_a_sandbox_is_mounted_is_read() {
+    let text = "[profiles.dev]\ndriver = \"directory\"\nmount = true\nmount_at = \"/mnt/dev\"\n\
+                mount_root = \"src\"\nmount_rw = true\nmount_timeout = \"5s\"\n";
+    let config = parse(text);
+    assert_eq!(config.all_problems(), []);
+    let expected = MountConfig {
+        with_up: true,
+        at: Some("/mnt/dev".into()),
+        root: Some("src".into()),
+        writable: true,
+        timeout: Some(Duration::from_secs(5)),
+    };
+    assert_eq!(config.profile("dev").unwrap().unwrap().mount, expected);
 }
 
 #[test]
@@ -108,6 +126,8 @@ fn what_becomes_of_operations_is_checked_like_everything_else() {
     assert_eq!(problems("on_disconnect = \"never\""), [expected]);
     let local = messages("[profiles.here]\ndriver = \"local\"\nmax_runtime = \"1h\"\n");
     assert_eq!(local, ["`max_runtime` has no effect with the driver `local`"]);
+    let local = messages("[profiles.here]\ndriver = \"local\"\nmount = true\n");
+    assert_eq!(local, ["`mount` has no effect with the driver `local`"]);
 }
 
 #[test]
@@ -302,6 +322,11 @@ fn bad_values_are_named() {
         ("root = \"~/app\"", "`root`: `~/app` is not an absolute path"),
         ("root = \"/a/../b\"", "`root`: `/a/../b` is not a plain path"),
         ("root = \"/\"", "`root`: `/` is the whole machine"),
+        ("mount = \"yes\"", "`mount` must be true or false, not text"),
+        ("mount_at = \"box\"", "`mount_at`: `box` is not an absolute path"),
+        ("mount_root = \"../x\"", "`mount_root`: `../x` is not a plain path"),
+        ("mount_rw = 1", "`mount_rw` must be true or false, not an integer"),
+        ("mount_timeout = \"soon\"", "`mount_timeout`: `soon` is not a time"),
         ("env = [\"A=1\"]", "`env` must be a table, not an array"),
         ("env = { \"A=\" = \"1\" }", "`A=` cannot be the name of a variable"),
         ("env = { A = 1 }", "`env.A` must be text, not an integer"),

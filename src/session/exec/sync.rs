@@ -42,6 +42,8 @@ pub(super) async fn prepare(
         0 => SYNC_PATIENCE,
         ms => Duration::from_millis(ms),
     };
+    // What was written to a mount before is there for the command.
+    session.settle_mounts().await;
     let (report, sandbox) = loop {
         let asked = ask(session);
         if let Err(error) = session.ensure_live(&begin.exclude, &progress).await {

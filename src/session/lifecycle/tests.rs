@@ -134,3 +134,121 @@ fn a_pause_keeps_the_sandbox_and_ends_with_the_mirror() {
     assert!(life.resume() && !life.resume());
     assert_eq!(life.mirror(), Mirror::On);
 }
+
+/// What `skync mount` leaves.
+fn mounted() -> Lifecycle {
+    let mut life = Lifecycle::default();
+    life.join(User::Command);
+    life.mounted(false);
+    assert_eq!(life.leave(User::Command), Next::Stay);
+    life
+}
+
+#[test]
+fn a_mount_outlives_its_command_and_mirrors_nothing() {
+    let mut life = mounted();
+    assert!(life.stays() && !life.is_unused() && !life.is_held());
+    assert_eq!((life.users(), life.mounts(), life.mirror()), (0, 1, Mirror::Off));
+    life.join(User::Command);
+    assert!(!life.is_last(), "what was mounted outlives this command");
+    assert_eq!(life.leave(User::Command), Next::Stay);
+}
+
+#[test]
+fn it_ends_with_who_takes_the_last_mount_away() {
+    let mut life = mounted();
+    life.mounted(false);
+    for last in [false, true] {
+        life.join(User::Command);
+        life.unmounted(false, None);
+        assert_eq!(life.is_last(), last);
+        assert_eq!(life.leave(User::Command) == Next::End, last);
+    }
+}
+
+#[test]
+fn what_was_written_there_and_is_not_home_keeps_it() {
+    let mut life = mounted();
+    life.join(User::Command);
+    life.unmounted(true, None);
+    life.synchronised(Some("conflict".into()));
+    assert_eq!(life.leave(User::Command), Next::Keep("conflict".into()));
+}
+
+#[test]
+fn down_takes_mounts_away_first_or_gives_them_up() {
+    let mut life = mounted();
+    assert_eq!(life.down(false), Err("the sandbox is mounted".to_owned()));
+    let mut given_up = life.clone();
+    assert_eq!(given_up.down(true), Ok(()));
+    life.unmounted(false, None);
+    assert_eq!(life.down(false), Ok(()));
+}
+
+#[test]
+fn a_signal_does_not_wait_for_a_mount() {
+    assert_eq!(mounted().end(), Next::End);
+    let mut life = mounted();
+    life.join(User::Command);
+    assert_eq!(life.end(), Next::Stay);
+    assert_eq!(life.leave(User::Command), Next::End);
+}
+
+#[test]
+fn more_mounts_going_than_came_is_none() {
+    let mut life = mounted();
+    life.unmounted(false, None);
+    life.unmounted(false, None);
+    assert!(life.is_unused());
+}
+
+/// What `skync mount --rw` leaves.
+fn mounted_to_write() -> Lifecycle {
+    let mut life = Lifecycle::default();
+    life.join(User::Command);
+    life.mounted(true);
+    assert_eq!(life.leave(User::Command), Next::Stay);
+    life
+}
+
+#[test]
+fn a_mount_that_can_be_written_to_has_the_mirror_run_until_it_goes() {
+    let mut life = mounted_to_write();
+    assert_eq!(life.mirror(), Mirror::On);
+    life.mounted(false);
+    life.join(User::Up);
+    life.leave(User::Up);
+    assert_eq!(life.mirror(), Mirror::On);
+    life.unmounted(true, None);
+    assert_eq!((life.mirror(), life.mounts()), (Mirror::Off, 1));
+}
+
+#[test]
+fn a_mount_ends_no_mirror_that_others_want() {
+    let mut life = held();
+    life.mounted(true);
+    life.pause();
+    life.unmounted(true, None);
+    assert_eq!(life.mirror(), Mirror::Paused);
+}
+
+#[test]
+fn what_may_have_been_written_there_keeps_it_until_both_sides_are_the_same() {
+    let mut life = mounted_to_write();
+    life.join(User::Command);
+    life.unmounted(true, Some("not home".into()));
+    let mut lost = life.clone();
+    assert_eq!(lost.leave(User::Command), Next::Keep("not home".into()));
+    assert_eq!(lost.down(false), Err("not home".into()));
+    assert_eq!(lost.down(true), Ok(()));
+    life.synchronised(None);
+    assert_eq!(life.leave(User::Command), Next::End);
+}
+
+#[test]
+fn why_it_is_kept_already_is_not_forgotten_for_a_mount() {
+    let mut life = mounted_to_write();
+    life.synchronised(Some("conflict".into()));
+    life.unmounted(true, Some("not home".into()));
+    assert_eq!(life.kept(), Some("conflict"));
+}

@@ -41,8 +41,7 @@ impl Session {
         }
         drop(state);
         let unused = |life: &mut Lifecycle| {
-            let unused = life.users() == 0 && !life.is_held();
-            unused && life.end() == crate::session::lifecycle::Next::End
+            life.is_unused() && life.end() == crate::session::lifecycle::Next::End
         };
         if !self.life(unused) {
             return Ok(false);
@@ -119,10 +118,15 @@ impl Session {
         words: String,
     ) -> Result<(), CliError> {
         let revives = is_there && state.maker.revives();
-        let next = match (self.life(|life| life.mirror()), revives) {
-            (Mirror::On, false) => "; making a new one",
-            (Mirror::On, true) => "; starting it again",
-            (Mirror::Off | Mirror::Paused, _) => "",
+        let again = self.life(|life| match life.mirror() {
+            Mirror::On => true,
+            Mirror::Off => life.mounts() > 0,
+            Mirror::Paused => false,
+        });
+        let next = match (again, revives) {
+            (true, false) => "; making a new one",
+            (true, true) => "; starting it again",
+            (false, _) => "",
         };
         let told = format!("{words}{next}");
         self.show(|view| view.act(Activity::Reconnecting(told.clone())));

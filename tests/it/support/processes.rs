@@ -59,6 +59,7 @@ impl World {
         if self.path("c/skync/config.toml").exists() {
             left.extend(containers_of(self).into_iter().map(|id| format!("container {id}")));
         }
+        left.extend(self.mounts().into_iter().map(|at| format!("a mount at {}", at.display())));
         left.extend(self.in_the_cloud());
         for directory in ["s/skync/sandboxes", "s/skync/journal", "r/skync"] {
             let Ok(entries) = std::fs::read_dir(self.path(directory)) else { continue };
@@ -71,6 +72,14 @@ impl World {
             }
         }
         left
+    }
+
+    /// Where something of ours is mounted in this world, dead or alive.
+    pub(crate) fn mounts(&self) -> Vec<PathBuf> {
+        let mounts = skync_mount::system::mounts().expect("the list of mounts");
+        let here =
+            mounts.into_iter().map(|mount| mount.at).filter(|at| at.starts_with(self.base()));
+        here.collect()
     }
 
     /// Fails the test unless nothing of ours is left at this moment.

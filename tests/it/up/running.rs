@@ -9,7 +9,7 @@ use crate::support::processes::signal;
 use crate::support::{Outcome, World, wait_until};
 
 /// A foreground `up`; killed with the value.
-pub(super) struct Up {
+pub(crate) struct Up {
     child: std::process::Child,
     streams: [PathBuf; 2],
 }
@@ -17,14 +17,14 @@ pub(super) struct Up {
 impl World {
     /// Starts `skync up` with these flags, and waits until it watches.
     #[track_caller]
-    pub(super) fn start_up(&self, flags: &[&str]) -> Up {
+    pub(crate) fn start_up(&self, flags: &[&str]) -> Up {
         let up = self.spawn_up(flags);
         up.says("watching · ");
         up
     }
 
     /// Starts `skync up` with these flags, and waits for nothing.
-    pub(super) fn spawn_up(&self, flags: &[&str]) -> Up {
+    pub(crate) fn spawn_up(&self, flags: &[&str]) -> Up {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let streams = ["up-out", "up-err"].map(|name| self.path(&format!("{name}-{number}")));
@@ -37,7 +37,7 @@ impl World {
 
     /// The project in the one sandbox that there is; of the directory driver only.
     #[track_caller]
-    pub(super) fn sandbox(&self) -> PathBuf {
+    pub(crate) fn sandbox(&self) -> PathBuf {
         let sandboxes = std::fs::read_dir(self.path("s/skync/sandboxes")).expect("a sandbox");
         let sandboxes: Vec<PathBuf> = sandboxes.map(|entry| entry.expect("one").path()).collect();
         assert_eq!(sandboxes.len(), 1, "{sandboxes:?}");
@@ -47,7 +47,7 @@ impl World {
 
     /// What `skync status --json` says of the one session that there is.
     #[track_caller]
-    pub(super) fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         let document = json(&self.run(&["status", "--json"]).expect_code(0).stdout);
         assert_eq!(document["sessions"].as_array().map(Vec::len), Some(1), "{document}");
         document["sessions"][0].clone()
@@ -55,7 +55,7 @@ impl World {
 }
 
 impl Up {
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
@@ -65,19 +65,19 @@ impl Up {
     }
 
     /// What it has written to standard output.
-    pub(super) fn stdout(&self) -> String {
+    pub(crate) fn stdout(&self) -> String {
         self.read(0)
     }
 
     /// Waits until it has said this on standard error.
     #[track_caller]
-    pub(super) fn says(&self, part: &str) {
+    pub(crate) fn says(&self, part: &str) {
         self.says_one_of(&[part]);
     }
 
     /// Waits until it has said one of these on standard error.
     #[track_caller]
-    pub(super) fn says_one_of(&self, parts: &[&str]) {
+    pub(crate) fn says_one_of(&self, parts: &[&str]) {
         let deadline = std::time::Instant::now() + crate::support::PATIENCE;
         while !parts.iter().any(|part| self.read(1).contains(part)) {
             assert!(std::time::Instant::now() < deadline, "no {parts:?} in:\n{}", self.read(1));
@@ -87,20 +87,20 @@ impl Up {
 
     /// Ctrl-C, and waits for its end.
     #[track_caller]
-    pub(super) fn interrupt(self) -> Outcome {
+    pub(crate) fn interrupt(self) -> Outcome {
         self.signal("INT")
     }
 
     /// A signal, and waits for its end.
     #[track_caller]
-    pub(super) fn signal(self, name: &str) -> Outcome {
+    pub(crate) fn signal(self, name: &str) -> Outcome {
         signal(name, &[self.pid()]);
         self.finish()
     }
 
     /// Waits for its end.
     #[track_caller]
-    pub(super) fn finish(mut self) -> Outcome {
+    pub(crate) fn finish(mut self) -> Outcome {
         let mut status = None;
         wait_until("`skync up` ends", || {
             status = self.child.try_wait().expect("waited");
