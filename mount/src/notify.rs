@@ -6,6 +6,7 @@
 //!
 //! What is told must be in the tree before: the kernel asks again at once.
 
+mod alone;
 mod later;
 mod local;
 mod replay;

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use super::{Local, Task};
+use super::{Local, Task, alone};
 use crate::source::FileKind;
 
 /// Events that wait. Past it they are left out: whoever watches a tree in which that much happens
@@ -80,6 +80,11 @@ impl Replayer {
             (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let (count, ended) = (Arc::clone(&waiting), Arc::clone(&has_ended));
         let work = move || {
+            if let Err(error) = alone::share_no_files() {
+                // Better no events than a process that cannot be killed.
+                tracing::warn!(%error, "those who watch a mount hear of nothing");
+                ended.store(true, Ordering::Release);
+            }
             let _begun = local.begin();
             for replay in from {
                 if !ended.load(Ordering::Acquire) {
@@ -181,7 +186,7 @@ fn carry_out(root: &OwnedFd, replay: &Replay) -> Result<(), Errno> {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let object = rustix::fs::openat(&directory, name, flags, Mode::empty())?;
             // This object, and nothing that it may point to.
-            rustix::fs::chmod(format!("/proc/self/fd/{}", object.as_raw_fd()), mode(replay))
+            rustix::fs::chmod(format!("/proc/thread-self/fd/{}", object.as_raw_fd()), mode(replay))
         }
         Act::Modify if replay.kind != FileKind::File => Ok(()),
         Act::Modify if is_program(replay) => {

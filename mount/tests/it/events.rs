@@ -184,3 +184,33 @@ fn a_program_is_told_of_and_not_opened_for_writing() {
     assert_eq!(read(world.at("d/f")).unwrap(), "newer");
     assert_eq!(read(world.at("d/new")).unwrap(), "new");
 }
+
+/// A process that is killed is gone only if no thread of it waits for a reply that nobody gives any
+/// more: the thread that touches the mount must not be the one that keeps the kernel's device open.
+#[test]
+fn the_thread_that_makes_events_happen_has_not_the_device_open() {
+    let Some(world) = World::new(|root| std::fs::write(root.join("f"), "1").unwrap()) else {
+        return;
+    };
+    world.told();
+    let threads = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let is_it = |task: &PathBuf| {
+            std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name == "mount-events\n")
+        };
+        tasks.map(|task| task.path()).filter(is_it).collect::<Vec<_>>()
+    };
+    let open = |task: &Path| {
+        let files = std::fs::read_dir(task.join("fd")).into_iter().flatten().flatten();
+        files.filter_map(|file| std::fs::read_link(file.path()).ok()).collect::<BTreeSet<_>>()
+    };
+    let device = Path::new("/dev/fuse");
+    assert!(
+        open(Path::new("/proc/self/task").join(std::process::id().to_string()).as_path())
+            .contains(device)
+    );
+    wait_for("a thread without the device", || {
+        let threads = threads();
+        !threads.is_empty() && threads.iter().all(|task| !open(task).contains(device))
+    });
+}
