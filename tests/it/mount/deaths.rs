@@ -18,9 +18,18 @@ fn is_dead(world: &World, at: &Path) {
 fn kill_all_of_ours(world: &World) {
     let both = [world.process(Kind::Keeper), world.session()];
     both.iter().for_each(|pid| signal("KILL", &[*pid]));
-    wait_until("both are gone", || {
-        world.processes().iter().all(|process| !both.contains(&process.pid))
-    });
+    wait_until("both are gone", || both.iter().all(|pid| has_ended(*pid)));
+}
+
+/// True once no thread of a process lives: the last one gives up its files, and what they lock.
+fn has_ended(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let ends = |thread: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        state.is_none_or(|state| matches!(state, 'Z' | 'X'))
+    };
+    threads.into_iter().all(ends)
 }
 
 #[test]
@@ -91,9 +100,9 @@ fn gc_takes_away_what_a_crash_left() {
     let at = world.mount(&[]);
     kill_all_of_ours(&world);
     is_dead(&world, &at);
-    world.run(&["gc"]).expect_code(0);
+    let said = world.run(&["gc"]).expect_code(0);
     assert!(!world.is_mounted(&at));
-    assert!(!world.path("home/.remote").exists());
+    assert!(!world.path("home/.remote").exists(), "{said:?}");
     world.wait_until_nothing_is_left();
 }
 
