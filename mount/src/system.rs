@@ -100,7 +100,7 @@ pub fn health(at: &Path) -> Health {
 /// # Errors
 /// If there is none there, or it is another user's.
 pub fn detach(at: &Path) -> io::Result<()> {
-    take_away(at, UnmountFlags::DETACH, &["-u", "-z", "--"])
+    take_away(at, Taking::Detach)
 }
 
 /// Takes a mount of ours away if nobody uses it.
@@ -109,7 +109,7 @@ pub fn detach(at: &Path) -> io::Result<()> {
 /// [`io::ErrorKind::ResourceBusy`] if somebody does; if there is none there, or it is another
 /// user's.
 pub fn unmount(at: &Path) -> io::Result<()> {
-    take_away(at, UnmountFlags::empty(), &["-u", "--"])
+    take_away(at, Taking::Unused)
 }
 
 /// Who keeps a mount from going, as far as this user may see; not this process itself.
@@ -130,7 +130,33 @@ pub fn holders(at: &Path) -> Vec<Holder> {
     found
 }
 
-fn take_away(at: &Path, flags: UnmountFlags, arguments: &[&str]) -> io::Result<()> {
+/// Under which condition a mount is taken away.
+#[derive(Clone, Copy, Debug)]
+enum Taking {
+    /// None: whoever uses it keeps what they have open.
+    Detach,
+    /// Nobody uses it.
+    Unused,
+}
+
+impl Taking {
+    fn flags(self) -> UnmountFlags {
+        match self {
+            Self::Detach => UnmountFlags::DETACH,
+            Self::Unused => UnmountFlags::empty(),
+        }
+    }
+
+    /// The same for `fusermount3`.
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Detach => &["-u", "-z", "--"],
+            Self::Unused => &["-u", "--"],
+        }
+    }
+}
+
+fn take_away(at: &Path, taking: Taking) -> io::Result<()> {
     // Another mount may be on top of it, or in its place.
     let list = std::fs::read("/proc/self/mountinfo")?;
     let is_ours = lines(&list).filter(|line| line.at == at).last().is_some_and(|line| line.is_ours);
@@ -138,21 +164,21 @@ fn take_away(at: &Path, flags: UnmountFlags, arguments: &[&str]) -> io::Result<(
         let text = "no mount of skync is there";
         return Err(io::Error::new(io::ErrorKind::NotFound, text));
     }
-    by_system(at, flags, arguments)
+    by_system(at, taking)
 }
 
-fn by_system(at: &Path, flags: UnmountFlags, arguments: &[&str]) -> io::Result<()> {
-    match rustix::mount::unmount(at, flags | UnmountFlags::NOFOLLOW) {
-        Err(Errno::PERM) => by_program(at, arguments),
+fn by_system(at: &Path, taking: Taking) -> io::Result<()> {
+    match rustix::mount::unmount(at, taking.flags() | UnmountFlags::NOFOLLOW) {
+        Err(Errno::PERM) => by_program(at, taking),
         other => other.map_err(io::Error::from),
     }
 }
 
 /// Who is not root has a program that is.
-fn by_program(at: &Path, arguments: &[&str]) -> io::Result<()> {
+fn by_program(at: &Path, taking: Taking) -> io::Result<()> {
     let program = std::env::var_os("FUSERMOUNT_PATH").unwrap_or_else(|| "fusermount3".into());
     let output = Command::new(program)
-        .args(arguments)
+        .args(taking.arguments())
         .arg(at)
         .env("LC_ALL", "C")
         .stdin(Stdio::null())

@@ -12,11 +12,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::backoff::{self, chance};
-use crate::driver::Progress;
 use crate::error::CliError;
-use crate::session::events::progress_to_client;
 use crate::session::lifecycle::Mirror;
-use crate::session::sandbox::{Condition, How, ProgressShown};
+use crate::session::sandbox::{Condition, How};
 use crate::session::server::{Duty, Session};
 use crate::session::view::Activity;
 use crate::sync::inbox::Inbox;
@@ -171,14 +169,7 @@ async fn carry(session: &Session, due: Due) -> Result<(), CliError> {
 
 /// Makes a sandbox, or mends the one there is, and synchronises it.
 async fn make(session: &Session) -> Result<(), CliError> {
-    let progress = |progress: Progress| {
-        let progress = progress_to_client(progress);
-        session.show(|view| view.progress(Some(progress)));
-    };
-    let shown = ProgressShown(session);
-    let made = session.ensure_live(&[], &progress).await;
-    drop(shown);
-    if let Err(error) = made {
+    if let Err(error) = session.ensure_live_shown(None).await {
         // Whoever looks should know that it is tried, and what is in the way.
         session.show(|view| view.act(Activity::Reconnecting(error.to_string())));
         return Err(error);

@@ -9,15 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{MOUNT_TIMEOUT, MOUNT_TIMEOUT_MAX};
-use crate::driver::Progress;
 use crate::error::{CliError, ExitCode};
-use crate::session::events::{Events, failure, progress_to_client, summary, tell_of};
+use crate::session::events::{Events, failure, summary, tell_of};
 use crate::session::journal::MountRecord;
 use crate::session::lifecycle::{Mirror, User};
 use crate::session::mount_table::{Came, Which};
-use crate::session::proto::session_event::Event;
 use crate::session::proto::{Finished, MountRequest, SyncSummary, UnmountRequest};
-use crate::session::sandbox::{How, ProgressShown};
+use crate::session::sandbox::How;
 use crate::session::server::Session;
 use crate::session::up::{bring_home, leave};
 use crate::session::wish::interrupted;
@@ -75,14 +73,7 @@ async fn ready(session: &Session, events: &Events) -> Result<Option<SyncSummary>
         }
         Mirror::On | Mirror::Off => {}
     }
-    let tell = |progress: Progress| {
-        let progress = progress_to_client(progress);
-        session.show(|view| view.progress(Some(progress.clone())));
-        events.offer(Event::Progress(progress));
-    };
-    let shown = ProgressShown(session);
-    session.ensure_live(&[], &tell).await?;
-    drop(shown);
+    session.ensure_live_shown(Some(events)).await?;
     let (report, ..) = session.synchronise(Some(events), How::Whole).await?;
     tell_of(&report, events).await;
     Ok(Some(summary(&report)))

@@ -338,13 +338,7 @@ impl Session {
         if !self.life(|life| life.is_unused()) {
             return;
         }
-        match self.bring_home().await {
-            Ok(true) => self.end(),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::warn!(%error, "what is in the sandbox could not be brought home")
-            }
-        }
+        self.end_once_home().await;
     }
 
     /// Takes mounts away: puts what was written there into the sandbox, then unmounts. Those that

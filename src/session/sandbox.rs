@@ -20,7 +20,7 @@ use crate::error::{CliError, ExitCode};
 use crate::link::Link;
 use crate::session::Spec;
 use crate::session::errors::sync_error;
-use crate::session::events::{Events, notes_of, with_progress};
+use crate::session::events::{Events, notes_of, progress_to_client, with_progress};
 use crate::session::key;
 use crate::session::lifecycle::Mirror;
 use crate::session::live::{Adopted, HostTask, Live, Maker, state_directory};
@@ -105,6 +105,22 @@ impl Session {
             None => self.make(&mut state, patterns, progress).await?,
         }
         Ok(())
+    }
+
+    /// The same, and shows how it goes to whoever looks, and to this client.
+    ///
+    /// # Errors
+    /// As [`Session::ensure_live`].
+    pub(super) async fn ensure_live_shown(&self, events: Option<&Events>) -> Result<(), CliError> {
+        let tell = |progress: Progress| {
+            let progress = progress_to_client(progress);
+            self.show(|view| view.progress(Some(progress.clone())));
+            if let Some(events) = events {
+                events.offer(Event::Progress(progress));
+            }
+        };
+        let _shown = ProgressShown(self);
+        self.ensure_live(&[], &tell).await
     }
 
     async fn make(
@@ -423,7 +439,7 @@ fn no_sandbox() -> CliError {
 }
 
 /// Takes progress away from what clients are shown, also if what made it is given up.
-pub(super) struct ProgressShown<'a>(pub(super) &'a Session);
+struct ProgressShown<'a>(&'a Session);
 
 impl Drop for ProgressShown<'_> {
     fn drop(&mut self) {

@@ -79,13 +79,7 @@ pub(super) async fn take_over(session: &Arc<Session>, former: &Entry) -> Result<
         if session.life(|life| life.users()) > 0 {
             return;
         }
-        match session.bring_home().await {
-            Ok(true) => session.end(),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::warn!(%error, "what is in the sandbox could not be brought home")
-            }
-        }
+        session.end_once_home().await;
     });
     Ok(())
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 
-use crate::driver::Progress;
 use crate::error::{CliError, ExitCode};
 use crate::session::events::{
     Events, failure, notes_of, progress_to_client, summary, tell_lines, tell_of,
@@ -20,7 +19,7 @@ use crate::session::mount_calls::{tell_note, wanted};
 use crate::session::mount_table::Which;
 use crate::session::proto::session_event::Event;
 use crate::session::proto::{Finished, SyncSummary, UpRequest};
-use crate::session::sandbox::{How, ProgressShown};
+use crate::session::sandbox::How;
 use crate::session::server::{News, Session};
 use crate::session::view::Activity;
 use crate::session::ways::Way;
@@ -110,14 +109,7 @@ async fn begin(
         events.note(format!("the mirror is paused: `skync resume` goes on{nothing}")).await;
         return Ok(None);
     }
-    let tell = |progress: Progress| {
-        let progress = progress_to_client(progress);
-        session.show(|view| view.progress(Some(progress.clone())));
-        events.offer(Event::Progress(progress));
-    };
-    let shown = ProgressShown(session);
-    session.ensure_live(&[], &tell).await?;
-    drop(shown);
+    session.ensure_live_shown(Some(events)).await?;
     let synchronised = session.synchronise(Some(events), How::Whole).await;
     let halted = matches!(session.view.borrow().activity(), Activity::Halted(_));
     if synchronised.is_ok() || halted {

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::support::processes::Kind;
-use crate::support::{World, wait_until};
+use crate::support::{World, arrives, put};
 
 /// What the kernel answers where nothing may be changed.
 const READ_ONLY: i32 = 30;
@@ -75,24 +75,6 @@ impl World {
 #[track_caller]
 fn read(at: &Path, name: &str) -> String {
     std::fs::read_to_string(at.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
-
-/// Writes a file of either side.
-#[track_caller]
-fn put(side: &Path, name: &str, content: impl AsRef<[u8]>) {
-    let path = side.join(name);
-    std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-    let mut file = std::fs::File::create(path).expect("made");
-    std::io::Write::write_all(&mut file, content.as_ref()).expect("written");
-}
-
-/// Waits until a file has this content.
-#[track_caller]
-fn arrives(side: &Path, name: &str, content: &str) {
-    let path = side.join(name);
-    wait_until(&format!("{path:?} is {content:?}"), || {
-        std::fs::read_to_string(&path).is_ok_and(|found| found == content)
-    });
 }
 
 /// The names in a directory, sorted.

@@ -4,14 +4,7 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use crate::support::World;
-
-fn put(side: &Path, name: &str, content: &str) {
-    let path = side.join(name);
-    std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-    let mut file = std::fs::File::create(path).expect("made");
-    std::io::Write::write_all(&mut file, content.as_bytes()).expect("written");
-}
+use crate::support::{World, put};
 
 fn read(side: &Path, name: &str) -> String {
     std::fs::read_to_string(side.join(name)).unwrap_or_else(|error| error.to_string())

@@ -206,6 +206,24 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Writes a file of either side, with the directories above it.
+#[track_caller]
+pub fn put(side: &Path, name: &str, content: impl AsRef<[u8]>) {
+    let path = side.join(name);
+    std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+    let mut file = std::fs::File::create(path).expect("made");
+    std::io::Write::write_all(&mut file, content.as_ref()).expect("written");
+}
+
+/// Waits until a file has this content.
+#[track_caller]
+pub fn arrives(side: &Path, name: &str, content: &str) {
+    let path = side.join(name);
+    wait_until(&format!("{path:?} is {content:?}"), || {
+        std::fs::read_to_string(&path).is_ok_and(|found| found == content)
+    });
+}
+
 /// What a test compares of one path: kind and mode, owner, and what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {

@@ -13,24 +13,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::processes::{Kind, signal};
-use crate::support::{SPECKIT, World, wait_until};
-
-/// Writes a file of either side.
-fn put(side: &Path, name: &str, content: &str) {
-    let path = side.join(name);
-    std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-    let mut file = std::fs::File::create(path).expect("made");
-    std::io::Write::write_all(&mut file, content.as_bytes()).expect("written");
-}
-
-/// Waits until a file of either side has this content.
-#[track_caller]
-fn arrives(side: &Path, name: &str, content: &str) {
-    let path = side.join(name);
-    wait_until(&format!("`{name}` is `{content}`"), || {
-        std::fs::read_to_string(&path).is_ok_and(|found| found == content)
-    });
-}
+use crate::support::{SPECKIT, World, arrives, put, wait_until};
 
 /// Waits until a file of either side is gone.
 #[track_caller]

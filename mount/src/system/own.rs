@@ -6,9 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::mount::UnmountFlags;
-
-use super::{Health, Line, by_system, health, lines};
+use super::{Health, Line, Taking, by_system, health, lines};
 
 /// See the module's text. The kernel gives its numbers to others once the mount is gone for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,12 +55,12 @@ impl Own {
 
     /// Takes it from its place, whoever uses it. Nothing is done if it is gone.
     pub(crate) fn detach(self) -> io::Result<()> {
-        self.take_away(UnmountFlags::DETACH, &["-u", "-z", "--"])
+        self.take_away(Taking::Detach)
     }
 
     /// Takes it away if nobody uses it. Nothing is done if it is gone.
     pub(crate) fn unmount(self) -> io::Result<()> {
-        self.take_away(UnmountFlags::empty(), &["-u", "--"])
+        self.take_away(Taking::Unused)
     }
 
     /// Nobody serves it any more. If it is listed still, because its connection was ended in another
@@ -75,10 +73,10 @@ impl Own {
         }
     }
 
-    fn take_away(self, flags: UnmountFlags, arguments: &[&str]) -> io::Result<()> {
+    fn take_away(self, taking: Taking) -> io::Result<()> {
         match self.now(&std::fs::read("/proc/self/mountinfo")?) {
             Now::Gone => Ok(()),
-            Now::At(at) => match by_system(&at, flags, arguments) {
+            Now::At(at) => match by_system(&at, taking) {
                 // Somebody else was quicker.
                 Err(_) if self.place().is_ok_and(|at| at.is_none()) => Ok(()),
                 other => other,

@@ -50,6 +50,18 @@ impl Session {
         Ok(true)
     }
 
+    /// Nobody uses the session any more: brings home what is in its sandbox, and ends it if nothing
+    /// keeps it then.
+    pub(in crate::session) async fn end_once_home(&self) {
+        match self.bring_home().await {
+            Ok(true) => self.end(),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(%error, "what is in the sandbox could not be brought home");
+            }
+        }
+    }
+
     pub(super) async fn mend(&self, state: &mut State) -> Result<(), CliError> {
         let State { maker, live: Some(live), has_run, .. } = state else { return Ok(()) };
         if live.is_whole() {

@@ -3,14 +3,7 @@
 use std::path::Path;
 
 use crate::support::tree::{agreed, assert_same};
-use crate::support::{Outcome, World};
-
-fn put(side: &Path, name: &str, content: &str) {
-    let path = side.join(name);
-    std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-    let mut file = std::fs::File::create(path).expect("made");
-    std::io::Write::write_all(&mut file, content.as_bytes()).expect("written");
-}
+use crate::support::{Outcome, World, put};
 
 #[expect(clippy::disallowed_methods, reason = "a test's own files")]
 fn delete(side: &Path, name: &str) {

@@ -40,7 +40,7 @@ fn repository(world: &World) {
     git(root, &["commit", "--quiet", "--message", "one"]);
     git(root, &["checkout", "--quiet", "-b", "two"]);
     for number in 0..100 {
-        put(root, &name(number * 7), &format!("two {number}\n").repeat(20));
+        put(root, &name(number * 7), format!("two {number}\n").repeat(20));
     }
     for number in 0..50 {
         git_rm(root, &name(number * 7 + 1));
@@ -59,7 +59,7 @@ fn git_rm(root: &Path, name: &str) {
 fn save_as_editors_do(root: &Path, round: usize) {
     let text = |style: &str| format!("{style} {round}\n");
     let (file, backup) = (root.join("edited/vim"), root.join("edited/vim~"));
-    put(root, "edited/vim", &text("before"));
+    put(root, "edited/vim", text("before"));
     std::fs::rename(&file, &backup).expect("moved");
     std::fs::write(&file, text("vim")).expect("written");
     std::fs::remove_file(&backup).expect("removed");
