@@ -78,18 +78,16 @@ pub async fn run(args: &GcArgs, context: &Context) -> Result<ExitCode, CliError>
     Ok(if failed.is_empty() { ExitCode::Done } else { ExitCode::Failed })
 }
 
-/// Takes away the mounts that nobody answers for; those of other users are theirs, and what another
-/// `gc` took away meanwhile is its.
+/// Takes away the mounts that nobody answers for; those of other users are theirs.
 fn mounts(dry_run: bool) -> Vec<(PathBuf, io::Result<()>)> {
     let ours = system::mounts().unwrap_or_default().into_iter();
     let dead = ours.filter(|mount| system::health(&mount.at) == Health::Dead);
     let gone = dead.map(|mount| {
-        let done = if dry_run { Ok(()) } else { system::detach(&mount.at) };
+        let done = if dry_run { Ok(()) } else { system::bury(&mount.at) };
         (mount.at, done)
     });
     let is_others = |done: &io::Result<()>| {
-        let kind = done.as_ref().err().map(io::Error::kind);
-        matches!(kind, Some(io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound))
+        done.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
     };
     gone.filter(|(_, done)| !is_others(done)).collect()
 }

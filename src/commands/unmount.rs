@@ -129,7 +129,7 @@ fn unknown(at: &Path, done: &mut Done) -> Result<Vec<(Entry, Vec<PathBuf>)>, Cli
 }
 
 fn take_away(at: &Path) -> Result<(), CliError> {
-    system::detach(at).map_err(|error| {
+    system::bury(at).map_err(|error| {
         let message = format!("a mount that has died stays at `{}`", at.display());
         CliError::new(ExitCode::Failed, message)
             .because(&error)

@@ -103,7 +103,7 @@ fn take_stale(at: &Path, around: &Surroundings<'_>) -> Result<Found, CliError> {
                 .hint("choose another directory with `--at DIR`")
                 .hint(format!("`skync unmount {shown}` takes that one away")));
         }
-        system::detach(at).map_err(|error| {
+        system::bury(at).map_err(|error| {
             let message = format!("a mount that has died is in the way at `{shown}`");
             CliError::new(ExitCode::Failed, message)
                 .because(&error)
@@ -236,7 +236,7 @@ pub(super) fn clear(mounts: &[MountRecord], keep_directories: bool) {
             if system::health(&mount.at) == Health::Alive {
                 break;
             }
-            if let Err(error) = system::detach(&mount.at) {
+            if let Err(error) = system::bury(&mount.at) {
                 tracing::warn!(%error, at = %mount.at.display(), "a mount that has died stays");
                 break;
             }

@@ -44,6 +44,12 @@ fn a_directory_that_is_no_mount_is_alive_and_cannot_be_taken_away() {
     }
 }
 
+#[test]
+fn a_dead_mount_that_somebody_else_took_away_is_gone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    assert!(bury(directory.path()).is_ok());
+}
+
 /// A process that waits until its input ends, and is waited for.
 struct Waiting(Child);
 
