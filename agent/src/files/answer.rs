@@ -64,7 +64,7 @@ impl Mount {
         let directory = Place::parse(look.directory.as_ref())?.directory(&self.root)?;
         let name = place::name(&look.name)?;
         let stamp = self.stamps.next();
-        let entry = entry(&directory, &name)?;
+        let entry = entry(&directory, &name, true)?;
         Ok((stamp, Reply::Found(entry)))
     }
 
@@ -106,12 +106,19 @@ impl Mount {
     }
 }
 
-/// What a name means, with the target if it is a symbolic link.
-pub(super) fn entry(directory: &DirFd, name: &Name) -> Result<FilesEntry, Problem> {
+/// What a name means; `with_target` as well if it is a symbolic link. Reading that is an access, and
+/// changes the link's own time of it.
+pub(super) fn entry(
+    directory: &DirFd,
+    name: &Name,
+    with_target: bool,
+) -> Result<FilesEntry, Problem> {
     let attributes = Attributes::of_name(directory, name.as_os_str())?;
     let target = match attributes.kind() {
         // It can be another object by now: then there is none, and it is asked for again.
-        FileType::Symlink => directory.target_of(name.as_os_str()).unwrap_or_default(),
+        FileType::Symlink if with_target => {
+            directory.target_of(name.as_os_str()).unwrap_or_default()
+        }
         _ => Vec::new(),
     };
     let name = name.as_bytes().to_vec();

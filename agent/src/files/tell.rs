@@ -185,7 +185,8 @@ impl Told {
     ) {
         let path = || directory.join(name);
         self.bytes += CHANGE_BYTES + change.directory.len() + name.as_bytes().len();
-        match answer::entry(opened, name) {
+        // A link leads where it led before if only its attributes are others.
+        match answer::entry(opened, name, what.content) {
             Ok(entry) => {
                 if what.moved {
                     self.below.insert(path());

@@ -150,6 +150,32 @@ async fn nothing_in_fresh_nested_directories_is_lost() {
 }
 
 #[tokio::test]
+async fn to_tell_of_a_links_times_is_no_access_to_it() {
+    use std::os::unix::fs::MetadataExt;
+
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+
+    let agent = Agent::new();
+    let link = agent.root.join("link");
+    std::os::unix::fs::symlink("x", &link).expect("made");
+    let mut lane = agent.lane(true).await;
+    lane.listings("").await;
+    // With a later change than access, the next access is written down (`relatime`).
+    let at = |tv_sec| Timespec { tv_sec, tv_nsec: 0 };
+    let times = Timestamps { last_access: at(1_000), last_modification: at(4_000_000_000) };
+    rustix::fs::utimensat(CWD, &link, &times, AtFlags::SYMLINK_NOFOLLOW).expect("set");
+    loop {
+        let Change::Entry(change) = lane.change().await else { continue };
+        let Some(entry) = change.entry else { continue };
+        if entry.attributes.is_some_and(|told| told.mtime_ns == 4_000_000_000_000_000_000) {
+            assert_eq!((text(&entry.name), entry.target), ("link".to_owned(), Vec::new()));
+            break;
+        }
+    }
+    assert_eq!(link.symlink_metadata().expect("there").atime(), 1_000);
+}
+
+#[tokio::test]
 async fn what_was_forgotten_is_told_no_more_until_it_is_listed_again() {
     let agent = Agent::new();
     fs::create_dir_all(agent.root.join("a/b")).expect("made");
