@@ -17,6 +17,8 @@ pub enum ExitCode {
     Usage = 2,
     /// The configuration or the profile is wrong.
     Config = 3,
+    /// A key is missing, refused, or cannot be read.
+    Auth = 4,
     /// What was named is not there.
     NotFound = 5,
     /// The two sides disagree and a person must say.
@@ -42,11 +44,12 @@ pub enum ExitCode {
 impl ExitCode {
     /// The code of that number; [`ExitCode::Failed`] if there is none.
     pub fn from_number(number: u32) -> Self {
-        const ALL: [ExitCode; 14] = [
+        const ALL: [ExitCode; 15] = [
             ExitCode::Done,
             ExitCode::Failed,
             ExitCode::Usage,
             ExitCode::Config,
+            ExitCode::Auth,
             ExitCode::NotFound,
             ExitCode::Conflict,
             ExitCode::Unreachable,
@@ -60,10 +63,31 @@ impl ExitCode {
         ];
         ALL.into_iter().find(|code| *code as u32 == number).unwrap_or(Self::Failed)
     }
+
+    /// True if the same thing may work when it is done once more, with nothing changed by a person: the
+    /// other end could not be reached, or had no room.
+    pub fn is_retryable(self) -> bool {
+        match self {
+            Self::Unreachable | Self::Exhausted => true,
+            Self::Done
+            | Self::Failed
+            | Self::Usage
+            | Self::Config
+            | Self::Auth
+            | Self::NotFound
+            | Self::Conflict
+            | Self::OutcomeUnknown
+            | Self::TimedOut
+            | Self::NotStarted
+            | Self::NotExecutable
+            | Self::CommandNotFound
+            | Self::Interrupted => false,
+        }
+    }
 }
 
 /// An error on its way to a person.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CliError {
     /// What the process ends with.
     pub code: ExitCode,
@@ -75,6 +99,8 @@ pub struct CliError {
     pub causes: Vec<String>,
     /// Blocks of lines that show where; printed as they are, so made printable by who adds them.
     pub details: Vec<String>,
+    /// The same may work when it is done once more; see [`ExitCode::is_retryable`].
+    pub retryable: bool,
 }
 
 impl CliError {
@@ -86,6 +112,7 @@ impl CliError {
             hints: Vec::new(),
             causes: Vec::new(),
             details: Vec::new(),
+            retryable: code.is_retryable(),
         }
     }
 

@@ -98,6 +98,7 @@ pub fn error_document(error: &CliError) -> serde_json::Value {
             "causes": error.causes,
             "details": error.details,
             "hints": error.hints,
+            "retryable": error.retryable,
         },
     })
 }
@@ -109,6 +110,7 @@ fn kind(code: ExitCode) -> &'static str {
         ExitCode::Failed => "failed",
         ExitCode::Usage => "usage",
         ExitCode::Config => "config",
+        ExitCode::Auth => "auth",
         ExitCode::NotFound => "not-found",
         ExitCode::Conflict => "conflict",
         ExitCode::Unreachable => "unreachable",

@@ -53,12 +53,12 @@ impl Outcome {
                 let survivors = (exit.survivors > 0).then(|| survivors(exit.survivors, self.id));
                 let unfinished = (self.left == Some(Left::Lost)).then(unfinished);
                 // It ran, so no code may say that it did not; but it is no success either.
-                let error = failure.as_ref().map(copy).or(survivors).or(unfinished);
+                let error = failure.as_ref().cloned().or(survivors).or(unfinished);
                 let least = error.as_ref().map_or(0, |_| ExitCode::Failed as u8);
                 (code.max(least), error)
             }
             (None, Some(failure)) => {
-                let mut error = copy(failure);
+                let mut error = failure.clone();
                 let is_unknown = self.started.is_some() && !detach;
                 if is_unknown && (error.code as u8) < ExitCode::OutcomeUnknown as u8 {
                     error.code = ExitCode::OutcomeUnknown;
@@ -111,16 +111,6 @@ fn unfinished() -> CliError {
     let message = "the session ended after the command, and may not have brought all results home";
     CliError::new(ExitCode::Failed, message)
         .hint("`skync status` shows whether its sandbox is there; `skync exec true` tries again")
-}
-
-fn copy(error: &CliError) -> CliError {
-    CliError {
-        code: error.code,
-        message: error.message.clone(),
-        hints: error.hints.clone(),
-        causes: error.causes.clone(),
-        details: error.details.clone(),
-    }
 }
 
 #[cfg(test)]
