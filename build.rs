@@ -30,9 +30,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let agents = match env::var_os("SKYNC_EMBED_AGENT_DIR") {
         Some(directory) => prebuilt(Path::new(&directory))?,
+        // Sandboxes are Linux, whatever carries the agent: elsewhere it is built on a Linux machine.
+        None if env::var("CARGO_CFG_TARGET_OS")? != "linux" => none_here(),
         None => vec![build_agent(&out)?],
     };
     embed(&out, agents)
+}
+
+/// Builds none, and says how to have some.
+fn none_here() -> Vec<(String, PathBuf)> {
+    println!("cargo::rerun-if-env-changed=SKYNC_EMBED_AGENT_DIR");
+    println!(
+        "cargo::warning=this skync carries no agent: run `scripts/build-agents DIR` on Linux, then build \
+         with SKYNC_EMBED_AGENT_DIR=DIR, or run with SKYNC_AGENT_DIR=DIR"
+    );
+    Vec::new()
 }
 
 /// The agents of a directory, with the machine type that each is for.

@@ -7,13 +7,13 @@ pub mod heartbeat;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use skync_agent::handshake::{HandshakeError, greet};
 use skync_agent::proto::agent_client::AgentClient;
 use skync_agent::proto::{AgentInfo, PingRequest};
-use skync_agent::serve::MESSAGE_BYTES_MAX;
+use skync_agent::sizes::MESSAGE_BYTES_MAX;
 use tokio::sync::watch;
 
 use self::heartbeat::{Beat, Clocks, Heartbeat};
@@ -52,6 +52,8 @@ pub struct Link {
     /// What it said of itself.
     pub agent: AgentInfo,
     channel: Channel,
+    /// Microseconds; 0 until it was asked for the first time.
+    round_trip_us: Arc<AtomicU64>,
 }
 
 impl Link {
@@ -82,13 +84,21 @@ impl Link {
         let client = AgentClient::with_origin(channel.clone(), origin())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        tokio::spawn(beat(channel.clone(), client.clone(), heard, person));
-        Ok(Self { client, agent, channel })
+        let round_trip_us = Arc::<AtomicU64>::default();
+        let timed = Arc::clone(&round_trip_us);
+        tokio::spawn(beat(channel.clone(), client.clone(), heard, person, timed));
+        Ok(Self { client, agent, channel, round_trip_us })
     }
 
     /// False once the link has ended.
     pub fn is_open(&self) -> bool {
         self.channel.is_open()
+    }
+
+    /// How long the last question to a quiet link took to be answered; nothing if there was none yet.
+    pub fn round_trip(&self) -> Option<Duration> {
+        let us = self.round_trip_us.load(Ordering::Relaxed);
+        (us > 0).then(|| Duration::from_micros(us))
     }
 
     /// Returns when the link has ended.
@@ -103,6 +113,7 @@ async fn beat(
     client: AgentClient<Channel>,
     heard: Heard,
     mut person: watch::Receiver<bool>,
+    round_trip_us: Arc<AtomicU64>,
 ) {
     let mut heartbeat = Heartbeat::default();
     loop {
@@ -112,8 +123,15 @@ async fn beat(
             Beat::Wait(until) => until,
             Beat::Ask(until) => {
                 let mut client = client.clone();
+                let timed = Arc::clone(&round_trip_us);
                 // Its answer is heard as any other byte.
-                tokio::spawn(async move { client.ping(PingRequest {}).await });
+                tokio::spawn(async move {
+                    let asked = Instant::now();
+                    if client.ping(PingRequest {}).await.is_ok() {
+                        let us = u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX);
+                        timed.store(us.max(1), Ordering::Relaxed);
+                    }
+                });
                 until
             }
             Beat::Dead(why) => {
@@ -168,11 +186,22 @@ impl Heard {
     }
 }
 
+#[cfg(target_os = "linux")]
 fn clocks() -> Clocks {
-    let of = |clock| {
-        let time = clock_gettime(clock);
-        let seconds = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0));
-        seconds + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0))
-    };
-    Clocks { running: of(ClockId::Monotonic), passed: of(ClockId::Boottime) }
+    Clocks { running: time_of(ClockId::Monotonic), passed: time_of(ClockId::Boottime) }
+}
+
+/// Here the monotonic clock goes on while the machine sleeps, and the one of `Instant` does not
+/// (`CLOCK_UPTIME_RAW`).
+#[cfg(target_os = "macos")]
+fn clocks() -> Clocks {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    let running = START.get_or_init(std::time::Instant::now).elapsed();
+    Clocks { running, passed: time_of(ClockId::Monotonic) }
+}
+
+fn time_of(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    let seconds = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0));
+    seconds + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0))
 }

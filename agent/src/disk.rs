@@ -3,18 +3,30 @@
 //! Everything below a root is reached from a directory descriptor of that root, and the kernel is
 //! told not to follow a symbolic link or `..` on the way (`openat2`), so whatever another process
 //! swaps in meanwhile, no call of ours reads or writes outside. Where `openat2` is missing (a
-//! kernel before 5.6, or a seccomp filter that answers EPERM), the path is walked one name at a
-//! time without following links, which is slower and as safe.
+//! kernel before 5.6, a seccomp filter that answers EPERM, or another system), the path is walked one
+//! name at a time without following links, which is slower and as safe.
+//!
+//! What the systems do differently is in `linux` and `macos`, which have the same functions.
 //!
 //! This module decides nothing: what may be replaced or removed is [`crate::transition`]'s matter.
 
 mod directory;
 mod error;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "linux")]
 mod object;
 
 pub use directory::{DirFd, Kind, Meta, set_mode, set_mtime};
 pub(crate) use error::reason;
 pub use error::{DiskError, DiskErrorKind};
+#[cfg(target_os = "linux")]
+use linux as system;
+#[cfg(target_os = "macos")]
+use macos as system;
+#[cfg(target_os = "linux")]
 pub(crate) use object::{Attributes, Made, SetTime, find_data, set_owner, set_times};
 
 use std::fs::File;
@@ -22,14 +34,10 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::path::{Name, SyncPath};
-
-/// How often `openat2` is asked again when it says that the tree moved under it (EAGAIN). Past it
-/// the error goes to the caller, who reports a problem of that path.
-const OPEN_RETRY_COUNT_MAX: u32 = 16;
 
 /// Windows in which files are read and copied, bytes: large enough that system calls do not count,
 /// small enough for a thread to have its own.
@@ -43,12 +51,13 @@ pub struct Root {
     device: u64,
     inode: u64,
     umask: u16,
-    has_openat2: bool,
-    /// Whether it finds only what the kernel has at hand, see [`Root::near`].
-    is_near: bool,
+    resolver: system::Resolver,
 }
 
 impl Root {
+    /// Names that differ only in their Unicode form are the same file, whatever volume it is.
+    pub const FOLDS_FORM: bool = cfg!(target_os = "macos");
+
     /// Opens an existing directory as a root. Links in `path` itself are followed: the user chose
     /// it. A relative path starts at the working directory.
     ///
@@ -58,21 +67,16 @@ impl Root {
         let fail = |errno| DiskError::at("open the root", path, errno);
         let absolute = std::path::absolute(path)
             .map_err(|e| fail(Errno::from_io_error(&e).unwrap_or(Errno::INVAL)))?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = system::PLACE | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(CWD, &absolute, flags, Mode::empty()).map_err(fail)?;
         let stat = rustix::fs::fstat(&fd).map_err(fail)?;
-        let has_openat2 = !matches!(
-            rustix::fs::openat2(&fd, c".", flags, Mode::empty(), resolve_flags()),
-            Err(Errno::NOSYS | Errno::PERM)
-        );
         Ok(Self {
-            fd,
             path: absolute,
-            device: stat.st_dev,
+            device: system::device_of(&stat),
             inode: stat.st_ino,
             umask: current_umask(),
-            has_openat2,
-            is_near: false,
+            resolver: system::Resolver::of(&fd),
+            fd,
         })
     }
 
@@ -103,6 +107,7 @@ impl Root {
     }
 
     /// Whether both are the same directory.
+    #[cfg(target_os = "linux")]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }
@@ -121,7 +126,7 @@ impl Root {
     pub fn check_in_place(&self) -> Result<(), DiskError> {
         let fail = |errno| DiskError::at("find the root", &self.path, errno);
         let stat = rustix::fs::stat(&self.path).map_err(fail)?;
-        if (stat.st_dev, stat.st_ino) == (self.device, self.inode) {
+        if (system::device_of(&stat), stat.st_ino) == (self.device, self.inode) {
             Ok(())
         } else {
             Err(fail(Errno::NOENT))
@@ -158,44 +163,13 @@ impl Root {
         let Some((parent, name)) = path.split() else {
             return Err(DiskError::new("change", path, Errno::INVAL));
         };
-        self.open_below(&parent, OFlags::PATH | OFlags::DIRECTORY)
+        self.open_below(&parent, system::PLACE | OFlags::DIRECTORY)
             .map(|fd| (DirFd::new(fd), name))
             .map_err(|errno| DiskError::new("open", &parent, errno))
     }
 
     fn open_below(&self, path: &SyncPath, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        if !self.has_openat2 {
-            return self.walk_below(path, flags);
-        }
-        let target = if path.is_root() { Path::new(".") } else { path.as_path() };
-        let mut tries = 0;
-        if self.is_near {
-            let resolve = resolve_flags() | ResolveFlags::CACHED | ResolveFlags::NO_XDEV;
-            return rustix::fs::openat2(&self.fd, target, flags, Mode::empty(), resolve)
-                .map_err(|errno| if errno == Errno::AGAIN { Errno::XDEV } else { errno });
-        }
-        loop {
-            match rustix::fs::openat2(&self.fd, target, flags, Mode::empty(), resolve_flags()) {
-                Err(Errno::AGAIN | Errno::INTR) if tries < OPEN_RETRY_COUNT_MAX => tries += 1,
-                other => return other,
-            }
-        }
-    }
-
-    /// What `openat2` does, one name at a time.
-    fn walk_below(&self, path: &SyncPath, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut directory: Option<OwnedFd> = None;
-        let mut names = path.names().peekable();
-        while let Some(name) = names.next() {
-            let here: BorrowedFd<'_> = directory.as_ref().unwrap_or(&self.fd).as_fd();
-            if names.peek().is_none() {
-                return rustix::fs::openat(here, name, flags, Mode::empty());
-            }
-            directory = Some(rustix::fs::openat(here, name, step, Mode::empty())?);
-        }
-        rustix::fs::openat(&self.fd, c".", flags, Mode::empty())
+        self.resolver.open(&self.fd, path, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC)
     }
 
     /// Makes everything written to the root's file system durable (invariant I2).
@@ -205,7 +179,7 @@ impl Root {
     pub fn syncfs(&self) -> Result<(), DiskError> {
         let root = SyncPath::root();
         let directory = self.open_directory(&root)?;
-        rustix::fs::syncfs(&directory).map_err(|errno| DiskError::new("sync", &root, errno))
+        system::sync(&directory).map_err(|errno| DiskError::new("sync", &root, errno))
     }
 
     /// Bytes that an unprivileged process may still write to the root's file system.
@@ -237,8 +211,10 @@ impl Root {
                 // Both spellings stand side by side.
                 return Ok(false);
             }
-            if let Ok(original) = directory.stat(name) {
-                return Ok(directory.stat(&flipped).is_ok_and(|m| m.is_same_object(&original)));
+            if let Ok(original) = directory.stat_listed(name) {
+                return Ok(directory
+                    .stat_listed(&flipped)
+                    .is_ok_and(|m| m.is_same_object(&original)));
             }
         }
         Ok(self.own_name_is_case_insensitive())
@@ -251,12 +227,12 @@ impl Root {
             return false;
         };
         rustix::fs::stat(self.path.with_file_name(flipped.as_os_str()))
-            .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (self.device, self.inode))
+            .is_ok_and(|stat| (system::device_of(&stat), stat.st_ino) == (self.device, self.inode))
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, target_os = "linux"))]
     pub(crate) fn without_openat2(mut self) -> Self {
-        self.has_openat2 = false;
+        self.resolver = self.resolver.without_openat2();
         self
     }
 
@@ -267,8 +243,19 @@ impl Root {
     }
 }
 
-fn resolve_flags() -> ResolveFlags {
-    ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS
+/// Opens `path` below `root`, one name at a time.
+fn walk_below(root: &OwnedFd, path: &SyncPath, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let step = system::PLACE | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut directory: Option<OwnedFd> = None;
+    let mut names = path.names().peekable();
+    while let Some(name) = names.next() {
+        let here: BorrowedFd<'_> = directory.as_ref().unwrap_or(root).as_fd();
+        if names.peek().is_none() {
+            return rustix::fs::openat(here, name, flags, Mode::empty());
+        }
+        directory = Some(rustix::fs::openat(here, name, step, Mode::empty())?);
+    }
+    rustix::fs::openat(root, c".", flags, Mode::empty())
 }
 
 fn flip_case(name: &Name) -> Option<Name> {

@@ -15,20 +15,19 @@
 //! - Where watching is not complete (limits, overflow) the tree is scanned again: at a flush, and at
 //!   intervals. A full scan every ten minutes is the net under everything.
 //!
-//! An event of the kernel is queued before the system call that caused it returns. So a flush needs
-//! no cookie file, as watchman's does for systems where events come later: what is in the queue when
-//! it is read is all that happened until then.
+//! On Linux an event is queued before the system call that caused it returns. So a flush needs no
+//! cookie file: what is in the queue when it is read is all that happened until then. Where events come
+//! later (macOS, see [`Watcher::TELLS_AT_ONCE`]) a flush scans the tree instead: it asks every file's
+//! `stat`, which is dearer the larger the tree is, and right.
 
 mod echo;
 mod thread;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use rustix::event::EventfdFlags;
 use tokio::sync::watch;
 
 use crate::disk::DiskError;
@@ -37,6 +36,7 @@ use crate::entry::{Digest, Entry};
 use crate::path::SyncPath;
 use crate::scan::ScanError;
 use crate::transition::{Outcome, Status, Step};
+use crate::wake::Wake;
 use crate::watch::{WatchError, Watcher};
 
 /// Outcomes after which whoever waits for the next state is woken, while more are coming.
@@ -71,7 +71,7 @@ struct Shared {
     endpoint: Arc<Endpoint>,
     watcher: Option<Watcher>,
     /// Wakes the thread.
-    wake: OwnedFd,
+    wake: Wake,
     state: Mutex<State>,
     /// The number of the newest state, for those who wait for it.
     seq: watch::Sender<u64>,
@@ -141,8 +141,7 @@ impl Shared {
     }
 
     fn wake(&self) {
-        // It can only fail if the counter is full, and then the thread is awake.
-        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        self.wake.wake();
     }
 
     fn mark(&self, mark: Mark) {
@@ -161,8 +160,8 @@ impl Follower {
             Ok(watcher) => (Some(watcher), None),
             Err(error) => (None, Some(error)),
         };
-        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|errno| DiskError::new("watch", &SyncPath::root(), errno))?;
+        let wake =
+            Wake::new().map_err(|errno| DiskError::new("watch", &SyncPath::root(), errno))?;
         let snapshot =
             endpoint.snapshot(watcher.as_ref(), &std::sync::atomic::AtomicBool::new(false))?;
         let unwatched: Option<WatchError> = problem.or(snapshot.unwatched);

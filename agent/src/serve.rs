@@ -32,16 +32,9 @@ use crate::own;
 use crate::proto::AgentInfo;
 use crate::proto::agent_server::AgentServer;
 use crate::service::Service;
+use crate::sizes::{FRAME_BYTES_MAX, LINK_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES};
 use crate::websocket::{self, WebSocket};
 
-/// Window of one HTTP/2 stream, in bytes: the product of 1 GB/s and 8 ms.
-pub const STREAM_WINDOW_BYTES: u32 = 8 << 20;
-/// Window of one link, in bytes: eight streams whose readers stand still leave the rest running.
-pub const LINK_WINDOW_BYTES: u32 = 64 << 20;
-/// Largest HTTP/2 frame, in bytes.
-pub const FRAME_BYTES_MAX: u32 = 256 << 10;
-/// Largest gRPC message, in bytes: a chunk and what belongs to it.
-pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
 /// A quiet link is asked this often whether it is alive …
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// … and given up if it does not answer for this long.

@@ -142,7 +142,7 @@ impl Staging {
     fn sweep_own(&self) -> Result<(), Errno> {
         let now = now_ns();
         for (name, _) in self.directory.list(&mut Vec::new())? {
-            let Ok(meta) = self.directory.stat(&name) else {
+            let Ok(meta) = self.directory.stat_listed(&name) else {
                 continue;
             };
             if meta.kind == Kind::Directory {
@@ -201,7 +201,7 @@ impl Staging {
 
     /// Bytes at the beginning of that content that are kept, see [`Staging::resume`].
     pub fn part_of(&self, digest: &Digest) -> u64 {
-        self.directory.stat(&part_name(digest)).map_or(0, |meta| meta.size)
+        self.directory.stat_listed(&part_name(digest)).map_or(0, |meta| meta.size)
     }
 
     /// Says whether whole content of that digest is here. Content of an earlier run is read and
@@ -227,7 +227,8 @@ impl Staging {
 
     /// The content of that digest, if it is here, see [`Staging::has`].
     pub fn find(&self, digest: &Digest) -> Option<Staged> {
-        let size = self.has(digest).then(|| self.directory.stat(&blob_name(digest)).ok())??.size;
+        let size =
+            self.has(digest).then(|| self.directory.stat_listed(&blob_name(digest)).ok())??.size;
         Some(Staged { digest: *digest, size })
     }
 
@@ -470,7 +471,7 @@ fn sweep_at(root: &Root, temporaries: &[SyncPath], now: i64) -> usize {
             continue;
         };
         let is_stale = name.as_bytes().starts_with(TEMP_PREFIX.as_bytes())
-            && directory.stat(&name).is_ok_and(|meta| {
+            && directory.stat_listed(&name).is_ok_and(|meta| {
                 matches!(meta.kind, Kind::File | Kind::Symlink)
                     && now.saturating_sub(meta.ctime_ns) >= TEMP_STALE_NS
             });

@@ -2,6 +2,9 @@
 //!
 //! All that can be refused is refused here, before a sandbox is made for it.
 
+#[cfg(target_os = "linux")]
+mod machine;
+
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,14 +16,10 @@ use skync_mount::system::{self, Health};
 use crate::error::{CliError, ExitCode};
 use crate::session::journal::{Entry, Journal, MountRecord};
 
-/// What the kernel gives mounts of ours through.
-const DEVICE: &str = "/dev/fuse";
 /// How long somebody else may take to take a mount away …
 const FREE_PATIENCE: Duration = Duration::from_millis(500);
 /// … and how often it is looked whether that is done.
 const FREE_INTERVAL: Duration = Duration::from_millis(10);
-/// Where an administrator allows others to see what a user mounts.
-const CONFIGURATION: &str = "/etc/fuse.conf";
 
 /// What a place is measured by.
 pub(super) struct Surroundings<'a> {
@@ -45,12 +44,28 @@ pub(super) enum Found {
 /// # Errors
 /// Why nothing can be mounted there, and what to do.
 pub(super) fn prepare(wanted: &MountRecord, around: &Surroundings<'_>) -> Result<Found, CliError> {
+    supported()?;
     let at = &wanted.at;
     apart(at, around)?;
     let found = take_stale(at, around)?;
     fits(at)?;
-    possible(wanted.allow_other)?;
+    #[cfg(target_os = "linux")]
+    machine::possible(wanted.allow_other)?;
     Ok(found)
+}
+
+/// Says whether this system can have mounts of ours at all; `commands` asks before there is a session.
+///
+/// # Errors
+/// That it cannot, and what to do instead.
+pub fn supported() -> Result<(), CliError> {
+    if cfg!(target_os = "linux") { Ok(()) } else { Err(not_here()) }
+}
+
+pub(super) fn not_here() -> CliError {
+    CliError::new(ExitCode::Failed, "a sandbox can be mounted on Linux alone")
+        .hint("`skync up` mirrors the project here, in place of a mount")
+        .hint("`skync exec cat FILE` shows a file of the sandbox that is not mirrored")
 }
 
 /// It must not be where we look ourselves.
@@ -172,59 +187,6 @@ fn can_be_made(at: &Path) -> Result<(), CliError> {
                 .hint("choose a directory of yours with `--at DIR`"))
         }
     }
-}
-
-/// This machine can mount at all.
-fn possible(allow_other: bool) -> Result<(), CliError> {
-    let is_root = rustix::process::geteuid().is_root();
-    match rustix::fs::access(DEVICE, Access::READ_OK | Access::WRITE_OK) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::NOENT) => {
-            let message = format!("this machine cannot mount: there is no `{DEVICE}`");
-            return Err(CliError::new(ExitCode::Failed, message).hint(
-                "`modprobe fuse` as root brings it; a container needs `--device /dev/fuse`",
-            ));
-        }
-        Err(error) => {
-            let message = format!("this user cannot mount: `{DEVICE}` cannot be opened");
-            return Err(CliError::new(ExitCode::Failed, message)
-                .because(&io::Error::from(error))
-                .hint(format!(
-                    "`chmod 0666 {DEVICE}` as root gives it to all, as most systems do"
-                )));
-        }
-    }
-    if is_root {
-        return Ok(());
-    }
-    if !has_program() {
-        let message = "this user cannot mount: there is no `fusermount3`";
-        return Err(CliError::new(ExitCode::Failed, message).hint(
-            "install the package `fuse3` (Debian, Ubuntu, Fedora, Arch and Alpine call it so)",
-        ));
-    }
-    if allow_other && !others_are_allowed() {
-        let message = format!("`--allow-other` needs `user_allow_other` in `{CONFIGURATION}`");
-        return Err(CliError::new(ExitCode::Failed, message).hint(
-            "an administrator adds it as a line of its own; without it only you see the mount",
-        ));
-    }
-    Ok(())
-}
-
-fn has_program() -> bool {
-    if let Some(program) = std::env::var_os("FUSERMOUNT_PATH") {
-        return Path::new(&program).exists();
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .map(|place| place.join("fusermount3"))
-        .any(|program| program.exists())
-}
-
-fn others_are_allowed() -> bool {
-    let text = std::fs::read_to_string(CONFIGURATION).unwrap_or_default();
-    text.lines().any(|line| line.trim() == "user_allow_other")
 }
 
 /// Takes away what a session that has died left at these places, and the directories that were made

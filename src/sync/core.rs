@@ -23,7 +23,7 @@ use super::dirty::Dirty;
 use super::guard::{Guards, take_out_guarded};
 use super::plan::{Conflict, Plan, Problem, Side, Step, creations_first, flatten};
 use super::reconcile::reconcile_within;
-use super::safety::{self, Halt, Recent};
+use super::safety::{self, Folds, Halt, Recent};
 use crate::config::SyncMode;
 
 #[cfg(test)]
@@ -71,8 +71,8 @@ pub struct View<'a> {
     pub rules: &'a Rules,
     /// What the sandbox may not change on the host without a yes.
     pub guards: &'a Guards,
-    /// The side does not tell names apart that differ only in case.
-    pub case_insensitive: [bool; 2],
+    /// What each side does not tell apart in names.
+    pub folds: [Folds; 2],
 }
 
 /// What could not be done on one side.
@@ -268,7 +268,7 @@ impl Core {
                 side,
                 std::mem::take(changes),
                 tree,
-                view.case_insensitive[at(side)],
+                view.folds[at(side)],
             );
             *changes = kept;
             plan.problems.extend(problems);
@@ -281,7 +281,11 @@ impl Core {
             }
             // Where `a` is `A`, a new name must not meet the old one: it would be taken for made
             // already, and be removed with the old one.
-            Arc::new(if view.case_insensitive[at(side)] { steps } else { creations_first(steps) })
+            Arc::new(if view.folds[at(side)] == Folds::default() {
+                creations_first(steps)
+            } else {
+                steps
+            })
         });
         let dirty = std::mem::take(&mut self.dirty);
         self.note_open(&plan, &steps, &dirty);

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use skync_agent::disk::Root;
 use skync_agent::endpoint::EndpointError;
 use skync_agent::entry::Entry;
 use skync_agent::path::SyncPath;
@@ -29,7 +30,7 @@ use super::manifest::{ManifestError, ReplicaPair};
 use super::plan::{Conflict, Problem};
 use super::replay::{Progress, Replay};
 use super::report::Report;
-use super::safety::Halt;
+use super::safety::{Folds, Halt};
 use super::transfer::reuse::{Reuse, reusable};
 use super::transfer::{Counters, TransferError, pull, push};
 use super::trash::TrashError;
@@ -139,7 +140,7 @@ pub struct Engine {
     /// The rules may have changed.
     rules_dirty: bool,
     guards: Guards,
-    case_insensitive: [bool; 2],
+    folds: [Folds; 2],
     /// The conflicts that are in the record; nothing before the first were written.
     recorded: Option<Vec<Conflict>>,
     /// The record that is being written: it may lag (I2), so nobody waits for it.
@@ -181,7 +182,8 @@ impl Engine {
         let ancestor = Ancestor::from_tree(loaded.root).unwrap_or_default();
         let guards = Guards::new(&settings.host_root, settings.guarded.as_deref());
         let root = host.endpoint().root();
-        let case_insensitive = [root.is_case_insensitive().unwrap_or(false), false];
+        let case = root.is_case_insensitive().unwrap_or(false);
+        let folds = [Folds { case, form: case || Root::FOLDS_FORM }, Folds::default()];
         Ok(Self {
             core: Core::new(settings.mode, ancestor),
             host,
@@ -196,7 +198,7 @@ impl Engine {
             is_flushing: false,
             rules_dirty: true,
             guards,
-            case_insensitive,
+            folds,
             recorded: None,
             saving: None,
             inbox: Arc::default(),
@@ -357,7 +359,7 @@ impl Engine {
             sandbox: sandbox.as_ref(),
             rules: self.host.endpoint().rules(),
             guards: &self.guards,
-            case_insensitive: self.case_insensitive,
+            folds: self.folds,
         };
         let planned = self.core.plan(&view, self.now_ns());
         let Some(batch) = planned? else { return Ok(false) };

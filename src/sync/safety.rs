@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
+use icu_normalizer::DecomposingNormalizerBorrowed;
 use skync_agent::entry::{Directory, Entry};
 use skync_agent::path::{Name, SyncPath};
 
@@ -197,30 +198,39 @@ fn lost_files(old: Option<&Entry>, new: Option<&Entry>) -> u64 {
     }
 }
 
+/// What a side does not tell apart in names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Folds {
+    /// `a` and `A`; whoever folds case folds Unicode's forms, too.
+    pub case: bool,
+    /// Unicode's ways to write one letter: `é` as one character, or as an `e` and an accent.
+    pub form: bool,
+}
+
 /// Takes out of the changes to one side what that side could not tell apart from something else,
 /// and reports it (invariant I12).
 ///
-/// Names are compared by Unicode lower case if the side does not tell cases apart; otherwise nothing
-/// collides. Of a new name and one that stays, the new one is taken out; of two new names, both.
+/// Names are compared by Unicode's canonical form if the side does not tell forms apart, and by lower
+/// case too if it does not tell cases apart; otherwise nothing collides. Of a new name and one that stays, the new one is taken out; of two new names, both.
 /// `tree` is what the side has.
 pub fn take_out_collisions(
     side: Side,
     changes: Vec<Change>,
     tree: Option<&Entry>,
-    case_insensitive: bool,
+    folds: Folds,
 ) -> (Vec<Change>, Vec<Problem>) {
-    if !case_insensitive {
+    if folds == Folds::default() {
         return (changes, Vec::new());
     }
     let mut problems = Vec::new();
-    let colliding = colliding_changes(side, &changes, tree, &mut problems);
+    let colliding = colliding_changes(side, &changes, tree, folds, &mut problems);
     let mut kept = Vec::with_capacity(changes.len());
     for (at, mut change) in changes.into_iter().enumerate() {
         if colliding.contains(&at) {
             continue;
         }
         if let Some(Entry::Directory(new)) = &mut change.new {
-            take_out_twins(side, &change.path, new, &mut problems);
+            take_out_twins(side, &change.path, new, folds, &mut problems);
         }
         kept.push(change);
     }
@@ -232,6 +242,7 @@ fn colliding_changes(
     side: Side,
     changes: &[Change],
     tree: Option<&Entry>,
+    folds: Folds,
     problems: &mut Vec<Problem>,
 ) -> BTreeSet<usize> {
     let mut by_directory: BTreeMap<SyncPath, Vec<(usize, Name)>> = BTreeMap::new();
@@ -257,10 +268,10 @@ fn colliding_changes(
         let created = members.iter().filter(|(at, _)| creates(*at)).map(|(_, name)| name);
         let mut twins: HashMap<String, Vec<&Name>> = HashMap::new();
         for name in staying.chain(created) {
-            twins.entry(folded(name)).or_default().push(name);
+            twins.entry(folds.folded(name)).or_default().push(name);
         }
         for (at, name) in members.iter().filter(|(at, _)| creates(*at)) {
-            if let Some(other) = twins[&folded(name)].iter().find(|other| **other != name) {
+            if let Some(other) = twins[&folds.folded(name)].iter().find(|other| **other != name) {
                 problems.push(collision(side, directory.join(name), other));
                 colliding.insert(*at);
             }
@@ -274,32 +285,41 @@ fn take_out_twins(
     side: Side,
     path: &SyncPath,
     directory: &mut Directory,
+    folds: Folds,
     problems: &mut Vec<Problem>,
 ) {
     let mut twins: HashMap<String, Vec<Name>> = HashMap::new();
     for (name, _) in &directory.children {
-        twins.entry(folded(name)).or_default().push(name.clone());
+        twins.entry(folds.folded(name)).or_default().push(name.clone());
     }
     directory.children.retain_mut(|(name, child)| {
         let path = path.join(name);
-        if let Some(other) = twins[&folded(name)].iter().find(|other| *other != name) {
+        if let Some(other) = twins[&folds.folded(name)].iter().find(|other| *other != name) {
             problems.push(collision(side, path, other));
             return false;
         }
         if let Entry::Directory(child) = child {
-            take_out_twins(side, &path, child, problems);
+            take_out_twins(side, &path, child, folds, problems);
         }
         true
     });
 }
 
 fn collision(side: Side, path: SyncPath, other: &Name) -> Problem {
-    let reason = format!("the {side} does not tell it apart from `{other}`, which differs in case");
+    let name = path.names().last().unwrap_or_default();
+    let by_case = |name: &[u8]| String::from_utf8_lossy(name).to_lowercase();
+    let how = if by_case(name) == by_case(other.as_bytes()) { "case" } else { "its Unicode form" };
+    let reason =
+        format!("the {side} does not tell it apart from `{other}`, which differs in {how}");
     Problem { side, path, reason }
 }
 
-/// What names have in common that a case-insensitive disk does not tell apart. Names that are not
-/// UTF-8 have no case; replacement characters make them collide at worst, which is reported.
-fn folded(name: &Name) -> String {
-    String::from_utf8_lossy(name.as_bytes()).to_lowercase()
+impl Folds {
+    /// What names have in common that this side does not tell apart. Names that are not UTF-8 have no
+    /// case; replacement characters make them collide at worst, which is reported.
+    fn folded(self, name: &Name) -> String {
+        let text = String::from_utf8_lossy(name.as_bytes());
+        let text = if self.case { text.to_lowercase().into() } else { text };
+        DecomposingNormalizerBorrowed::new_nfd().normalize(&text).into_owned()
+    }
 }

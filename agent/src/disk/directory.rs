@@ -8,15 +8,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawDir, RenameFlags, SeekFrom, Stat, Timespec,
-    Timestamps, UTIME_OMIT,
+    AtFlags, CWD, FileType, Mode, OFlags, RawMode, RenameFlags, Stat, Timespec, Timestamps,
+    UTIME_OMIT,
 };
 use rustix::io::Errno;
 
+use super::system;
 use crate::path::Name;
-
-/// Buffer for one `getdents` call, bytes: some 600 names of usual length.
-pub(super) const LIST_BUFFER_BYTES: usize = 32 * 1024;
 
 /// What an object of a file system is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +73,7 @@ impl Meta {
             mtime_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec as i64),
             ctime_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec as i64),
             inode: stat.st_ino,
-            device: stat.st_dev,
+            device: system::device_of(stat),
             // Other types on other machines.
             link_count: stat.st_nlink as _,
         }
@@ -116,26 +114,30 @@ impl DirFd {
     /// # Errors
     /// What the system says.
     pub fn list(&self, buffer: &mut Vec<u8>) -> Result<Vec<(Name, Option<Kind>)>, Errno> {
-        buffer.clear();
-        buffer.reserve(LIST_BUFFER_BYTES);
-        rustix::fs::seek(&self.0, SeekFrom::Start(0))?;
         let mut names = Vec::new();
-        let mut entries = RawDir::new(&self.0, buffer.spare_capacity_mut());
-        while let Some(entry) = entries.next() {
-            let entry = entry?;
+        system::each_entry(&self.0, buffer, |name, file_type| {
             // Only `.` and `..` are refused: the kernel gives no other bad names.
-            if let Ok(name) = Name::parse(entry.file_name().to_bytes()) {
-                names.push((name, super::kind_of(entry.file_type())));
+            if let Ok(name) = Name::parse(name.to_bytes()) {
+                names.push((name, super::kind_of(file_type)));
             }
-        }
+        })?;
         Ok(names)
     }
 
-    /// What the system says of `name`.
+    /// What the system says of `name`, spelled exactly so.
     ///
     /// # Errors
     /// `NOENT` if there is none.
     pub fn stat(&self, name: &Name) -> Result<Meta, Errno> {
+        let meta = self.stat_listed(name)?;
+        if system::is_spelled(&self.0, name) { Ok(meta) } else { Err(Errno::NOENT) }
+    }
+
+    /// As [`DirFd::stat`], of a name that [`DirFd::list`] gave; else another spelling may do, too.
+    ///
+    /// # Errors
+    /// `NOENT` if it is gone.
+    pub fn stat_listed(&self, name: &Name) -> Result<Meta, Errno> {
         rustix::fs::statat(&self.0, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW)
             .map(|stat| Meta::from_stat(&stat))
     }
@@ -243,7 +245,7 @@ impl DirFd {
     pub fn rename_new(&self, name: &Name, to: &Self, to_name: &Name) -> Result<(), Errno> {
         let (from, target) = (name.as_os_str(), to_name.as_os_str());
         match rustix::fs::renameat_with(&self.0, from, &to.0, target, RenameFlags::NOREPLACE) {
-            Err(Errno::INVAL | Errno::NOSYS) => {
+            Err(errno) if system::is_unsupported(errno) => {
                 rustix::fs::linkat(&self.0, from, &to.0, target, AtFlags::empty())?;
                 rustix::fs::unlinkat(&self.0, from, AtFlags::empty())
             }
@@ -276,7 +278,7 @@ impl DirFd {
         let (from, target) = (name.as_os_str(), to_name.as_os_str());
         match rustix::fs::renameat_with(&self.0, from, &to.0, target, RenameFlags::EXCHANGE) {
             Ok(()) => Ok(true),
-            Err(Errno::INVAL | Errno::NOSYS) => Ok(false),
+            Err(errno) if system::is_unsupported(errno) => Ok(false),
             Err(errno) => Err(errno),
         }
     }
@@ -305,5 +307,5 @@ pub fn set_mtime(file: &File, mtime_ns: i64) -> Result<(), Errno> {
 }
 
 fn mode_bits(mode: u16) -> Mode {
-    Mode::from_raw_mode(u32::from(mode & 0o777))
+    Mode::from_raw_mode(RawMode::from(mode & 0o777))
 }

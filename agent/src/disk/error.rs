@@ -56,6 +56,7 @@ impl DiskError {
     }
 
     /// The system's number.
+    #[cfg(target_os = "linux")]
     pub(crate) fn errno(&self) -> Errno {
         self.errno
     }

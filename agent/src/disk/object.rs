@@ -14,7 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::directory::LIST_BUFFER_BYTES;
+use super::linux::LIST_BUFFER_BYTES;
 use super::{DirFd, Root};
 use crate::path::{Name, SyncPath};
 
@@ -163,18 +163,15 @@ impl Root {
     /// disk to find, and what is on another file system, is `XDEV`. Nothing where the kernel has no
     /// such way (before 5.12).
     pub(crate) fn near(&self) -> Option<Self> {
-        let near = Self {
-            fd: self.fd.try_clone().ok()?,
-            path: self.path.clone(),
-            is_near: self.has_openat2,
-            ..*self
-        };
-        (near.is_near && near.open_object(&SyncPath::root()).is_ok()).then_some(near)
+        let resolver = self.resolver.near()?;
+        let near =
+            Self { fd: self.fd.try_clone().ok()?, path: self.path.clone(), resolver, ..*self };
+        near.open_object(&SyncPath::root()).is_ok().then_some(near)
     }
 
     /// See [`Root::near`].
     pub(crate) fn is_near(&self) -> bool {
-        self.is_near
+        self.resolver.is_near()
     }
 
     /// Opens what is at `path` as a mere place: nothing can be read or written by it, and no

@@ -13,8 +13,8 @@ use crate::disk::{Kind, Meta};
 use crate::entry::{Entry, differences};
 use crate::path::SyncPath;
 use crate::scan::{FileRecord, RACY_NS, ScanError};
-use crate::watch::Event;
 use crate::watch::settle::{Dirt, Settle};
+use crate::watch::{Event, Watcher};
 
 /// Between two scans of the whole tree where everything is watched.
 const RESCAN_INTERVAL: Duration = Duration::from_secs(600);
@@ -87,7 +87,8 @@ impl Thread<'_> {
             self.settle.mark(Dirt { path: mark.path, below: mark.below });
         }
         let interval = self.interval(incomplete);
-        if requests.rescan || (is_flush && incomplete) || self.scanned.elapsed() >= interval {
+        let is_late = incomplete || !Watcher::TELLS_AT_ONCE;
+        if requests.rescan || (is_flush && is_late) || self.scanned.elapsed() >= interval {
             self.settle.mark(Dirt { path: SyncPath::root(), below: true });
         }
         let due = if is_flush { self.settle.all() } else { self.settle.due(self.now_ns()) };
@@ -132,8 +133,7 @@ impl Thread<'_> {
             self.shared.state().unwatched.get_or_insert(error.to_string());
             std::thread::sleep(UNWATCHED_INTERVAL);
         }
-        // The counter is taken; it only fails if there is none.
-        let _ = rustix::io::read(&self.shared.wake, &mut [0; 8]);
+        self.shared.wake.take();
     }
 
     fn read_events(&mut self) {

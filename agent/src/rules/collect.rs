@@ -110,7 +110,7 @@ impl Walk {
             return Ok(());
         }
         for (name, kind) in &names {
-            let kind = kind.or_else(|| directory.stat(name).ok().map(|meta| meta.kind));
+            let kind = kind.or_else(|| directory.stat_listed(name).ok().map(|meta| meta.kind));
             if kind != Some(Kind::Directory) {
                 continue;
             }

@@ -13,7 +13,7 @@ use hyper_util::service::TowerToHyperService;
 use skync_agent::files::Replies;
 use skync_agent::proto::agent_client::AgentClient;
 use skync_agent::proto::{FilesReply, FilesRequest};
-use skync_agent::serve::MESSAGE_BYTES_MAX;
+use skync_agent::sizes::MESSAGE_BYTES_MAX;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -69,8 +69,8 @@ impl Links {
         });
         let service = TowerToHyperService::new(Service(Arc::clone(&self.serve)));
         let serving = http2::Builder::new(TokioExecutor::new())
-            .initial_stream_window_size(skync_agent::serve::STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(skync_agent::serve::LINK_WINDOW_BYTES)
+            .initial_stream_window_size(skync_agent::sizes::STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(skync_agent::sizes::LINK_WINDOW_BYTES)
             .serve_connection(TokioIo::new(far), service);
         self.serving = Some(tokio::spawn(serving).abort_handle());
         // It may have ended already.

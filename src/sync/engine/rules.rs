@@ -10,6 +10,7 @@ use super::{Engine, SyncError};
 use crate::channel::Channel;
 use crate::sync::inbox::Inbox;
 use crate::sync::replay::{Progress, Replay};
+use crate::sync::safety::Folds;
 
 impl Engine {
     /// Reads the rules anew if they may have changed, and has both sides read by them.
@@ -44,7 +45,8 @@ impl Engine {
             rules: Some(wire::rules_to_wire(rules)),
         };
         let reply = self.sandbox.prepare(request).await?.into_inner();
-        self.case_insensitive[1] = reply.case_insensitive;
+        let case = reply.case_insensitive;
+        self.folds[1] = Folds { case, form: case };
         if let Some(before) = self.following.take() {
             before.abort();
         }

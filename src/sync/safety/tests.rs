@@ -140,11 +140,19 @@ fn collide(
     changes: &[(&str, Option<Entry>, Option<Entry>)],
     tree: Entry,
 ) -> (Vec<String>, Vec<String>) {
+    collide_by(Folds { case: true, form: true }, changes, tree)
+}
+
+fn collide_by(
+    folds: Folds,
+    changes: &[(&str, Option<Entry>, Option<Entry>)],
+    tree: Entry,
+) -> (Vec<String>, Vec<String>) {
     let changes = changes
         .iter()
         .map(|(at, old, new)| Change { path: path(at), old: old.clone(), new: new.clone() })
         .collect();
-    let (kept, problems) = take_out_collisions(Side::Host, changes, Some(&tree), true);
+    let (kept, problems) = take_out_collisions(Side::Host, changes, Some(&tree), folds);
     let kept = kept.iter().map(|change| format!("{}: {}", change.path, show(change.new.as_ref())));
     let problems = problems.iter().map(|problem| problem.path.to_string());
     (kept.collect(), problems.collect())
@@ -160,6 +168,23 @@ fn a_new_name_that_meets_an_old_one_is_taken_out() {
     assert_eq!((kept, problems), (vec![], vec!["d/ä".to_owned()]));
     let (kept, problems) = collide(&[("Readme", Some(file("1")), new())], tree());
     assert_eq!((kept, problems), (vec!["Readme: 2".to_owned()], vec![]));
+}
+
+#[test]
+fn unicode_forms_collide_where_a_side_does_not_tell_them_apart() {
+    let (one, two) = ("\u{e9}", "e\u{301}");
+    let tree = || dir([(one, file("1")), ("a", file("1"))]);
+    let changes = [(two, None, Some(file("2"))), ("A", None, Some(file("2")))];
+    let by_form = Folds { case: false, form: true };
+    let (kept, problems) = collide_by(by_form, &changes, tree());
+    assert_eq!((kept, problems), (vec!["A: 2".to_owned()], vec![two.to_owned()]));
+    let (kept, problems) = collide_by(Folds { case: true, form: true }, &changes, tree());
+    assert_eq!((kept, problems), (vec![], vec![two.to_owned(), "A".to_owned()]));
+    let (kept, problems) = collide_by(Folds::default(), &changes, tree());
+    assert_eq!((kept.len(), problems), (2, vec![]));
+    let change = Change { path: path(two), old: None, new: Some(file("2")) };
+    let (_, problems) = take_out_collisions(Side::Host, vec![change], Some(&tree()), by_form);
+    assert!(problems[0].reason.ends_with("differs in its Unicode form"), "{}", problems[0].reason);
 }
 
 #[test]
@@ -186,6 +211,7 @@ fn two_new_twins_are_both_taken_out() {
 fn a_disk_that_tells_cases_apart_has_no_collisions() {
     let change = |at| Change { path: path(at), old: None, new: Some(file("1")) };
     let changes = vec![change("A"), change("a")];
-    let (kept, problems) = take_out_collisions(Side::Sandbox, changes.clone(), None, false);
+    let (kept, problems) =
+        take_out_collisions(Side::Sandbox, changes.clone(), None, Folds::default());
     assert_eq!((kept, problems), (changes, vec![]));
 }

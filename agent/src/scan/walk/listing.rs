@@ -102,7 +102,7 @@ impl Listing<'_> {
 
     /// Nothing if it went away; an entry if it could not be asked.
     fn stat(&self, thread: &mut Thread, name: &Name) -> Option<Result<Meta, Entry>> {
-        match self.directory.stat(name) {
+        match self.directory.stat_listed(name) {
             Ok(meta) => Some(Ok(meta)),
             Err(rustix::io::Errno::NOENT) => None,
             Err(errno) => Some(Err(thread.problem(&self.node.path.join(name), reason(errno)))),
