@@ -1,217 +1,251 @@
-//! Keys of providers: where they come from, and how they are kept from being shown.
+//! Keys of providers: where they come from, where `skync auth login` puts them, and how they are kept
+//! from being shown.
 //!
-//! In the order environment, then the file that the provider's own command line writes at its login.
-//! The file is read at each use: who logs in again while a session runs need not start it anew.
+//! # Order
+//!
+//! For a profile the first of these that there is: `SKYNC_E2B_TOKEN` or `SKYNC_DAYTONA_TOKEN`; the
+//! provider's own variables; the keychain's item for the profile, then that for all profiles of the
+//! driver; the profile's `credential_command`; the explicit [`mod@file`]; the login of the provider's
+//! own tool. A keychain that is locked, slow or broken ends the search with an error: what it may hold
+//! must not be passed over for something in plain text, or for somebody else's login. Only the
+//! command, which the user has written for this, still counts then.
+//!
+//! # Names, fixed for ever
+//!
+//! An item of the keychain has the service [`SERVICE`], `skync`, and the account
+//! `DRIVER/HOST/PROFILE`: `e2b/e2b.app/-`, `daytona/app.daytona.io/work`. HOST is where the provider's
+//! API is ([`Provider::host`]), so that a key is never sent to another one; PROFILE is a profile's name,
+//! or `-` for all profiles of the driver. The value is the token, or a JSON object of `token` and
+//! `organization`. The same names are in the file, below a table that is named after the service.
+//!
+//! A debug build has the service `skync-dev`: keychains remember which program made an item and
+//! ask, or refuse, when another one reads it. What a developer's unsigned build has touched must not
+//! do that to the release's items; and its tests must never find a real key.
 
-use std::path::{Path, PathBuf};
+pub mod file;
+pub mod keychain;
+pub mod mask;
+
+mod command;
+mod logins;
+mod order;
+mod secret;
+mod surroundings;
 
 use serde::Deserialize;
 
-/// A file of another tool that is larger is not read.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+pub use order::{Found, Keys, Source};
+pub use secret::Secret;
+pub use surroundings::{EVERY_PROFILE, Manner, Surroundings};
 
-/// A text that is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+/// The service of all our items in a keychain; see above.
+pub const SERVICE: &str = if cfg!(debug_assertions) { "skync-dev" } else { "skync" };
 
-impl Secret {
-    /// Takes a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
+/// The longest key: the token of a login with many claims.
+const TOKEN_BYTES_MAX: usize = 16 << 10;
 
-    /// The text, for whoever sends it to where it belongs.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
+/// Somebody whose sandboxes need a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    /// E2B.
+    E2b,
+    /// Daytona.
+    Daytona,
 }
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
+impl Provider {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::E2b, Self::Daytona];
 
-/// The environment and the home directory, or what a test has in their place.
-#[derive(Clone, Debug)]
-pub struct Surroundings {
-    variables: Vec<(String, String)>,
-    home: Option<PathBuf>,
-    config: Option<PathBuf>,
-}
-
-impl Surroundings {
-    /// Those of this process.
-    pub fn of_process() -> Self {
-        let text = |name: std::ffi::OsString| name.into_string().ok();
-        let variables = std::env::vars_os().filter_map(|(name, value)| {
-            let name = text(name).filter(|n| n.starts_with("E2B_") || n.starts_with("DAYTONA_"))?;
-            Some((name, text(value)?))
-        });
-        let path = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-        let home = path("HOME");
-        let config =
-            path("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
-        Self { variables: variables.collect(), home, config }
-    }
-
-    /// These alone.
-    pub fn of(variables: &[(&str, &str)], home: Option<&Path>) -> Self {
-        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        Self {
-            variables: variables.iter().map(own).collect(),
-            home: home.map(Path::to_owned),
-            config: home.map(|home| home.join(".config")),
+    /// The driver's name.
+    pub fn driver(self) -> &'static str {
+        match self {
+            Self::E2b => "e2b",
+            Self::Daytona => "daytona",
         }
     }
 
-    /// A variable that is set and not empty.
-    pub fn variable(&self, name: &str) -> Option<&str> {
-        let found = self.variables.iter().find(|(own, _)| own == name);
-        found.map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
+    /// What a person calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::E2b => "E2B",
+            Self::Daytona => "Daytona",
+        }
+    }
+
+    /// Our variable with its key.
+    pub fn variable(self) -> &'static str {
+        match self {
+            Self::E2b => "SKYNC_E2B_TOKEN",
+            Self::Daytona => "SKYNC_DAYTONA_TOKEN",
+        }
+    }
+
+    /// Where its keys are made.
+    pub fn keys_page(self) -> &'static str {
+        match self {
+            Self::E2b => "https://e2b.dev/dashboard?tab=keys",
+            Self::Daytona => "https://app.daytona.io/dashboard/keys",
+        }
+    }
+
+    /// The host of its API, with the port if that is said: of an address in the environment, else the
+    /// provider's own.
+    pub fn host(self, surroundings: &Surroundings) -> String {
+        let variable = |name| surroundings.variable(name);
+        match self {
+            Self::E2b => match variable("E2B_API_URL") {
+                Some(url) => host_of(url),
+                None => variable("E2B_DOMAIN").map_or_else(|| "e2b.app".to_owned(), host_of),
+            },
+            Self::Daytona => variable("DAYTONA_API_URL")
+                .or_else(|| variable("DAYTONA_SERVER_URL"))
+                .map_or_else(|| "app.daytona.io".to_owned(), host_of),
+        }
+    }
+
+    /// The account of an item for a profile, or for [`EVERY_PROFILE`].
+    pub fn account(self, surroundings: &Surroundings, profile: &str) -> String {
+        format!("{}/{}/{profile}", self.driver(), self.host(surroundings))
     }
 }
 
-/// The key for E2B: `E2B_API_KEY`, or what `e2b auth login` has written.
-pub fn e2b(surroundings: &Surroundings) -> Option<Secret> {
-    let own = surroundings.variable("E2B_API_KEY").map(Secret::new);
-    own.or_else(|| e2b_login(surroundings))
+/// The host of a URL and its port, without a user's name.
+fn host_of(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    authority.rsplit('@').next().unwrap_or(authority).to_ascii_lowercase()
 }
 
-/// What `e2b auth login` has written.
-pub fn e2b_login(surroundings: &Surroundings) -> Option<Secret> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Login {
-        #[serde(alias = "teamApiKey")]
-        project_api_key: Option<String>,
-    }
-    let login: Login = read(&surroundings.home.as_ref()?.join(".e2b/config.json"))?;
-    login.project_api_key.filter(|key| !key.is_empty()).map(Secret::new)
-}
-
-/// How to speak to Daytona.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Daytona {
-    /// An API key, or the token of a login.
+/// A key, and what belongs to it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The key, or the token of a person's login.
     pub token: Secret,
-    /// With the token of a login.
+    /// For which organisation such a token speaks.
     pub organization: Option<String>,
-    /// The API that the key is for, if a login says so.
+    /// The API that it is for, if the login of a tool says so.
     pub api: Option<String>,
 }
 
-/// The key for Daytona: `DAYTONA_API_KEY`, else `DAYTONA_JWT_TOKEN`, else what `daytona login` has
-/// written. Never from a `.env` file: a project could send the key elsewhere.
-pub fn daytona(surroundings: &Surroundings) -> Option<Daytona> {
-    if let Some(key) = surroundings.variable("DAYTONA_API_KEY") {
-        return Some(Daytona { token: Secret::new(key), organization: None, api: None });
+impl Login {
+    /// A key by itself.
+    pub fn of(token: Secret) -> Self {
+        Self { token, organization: None, api: None }
     }
-    if let Some(token) = surroundings.variable("DAYTONA_JWT_TOKEN") {
-        let organization = surroundings.variable("DAYTONA_ORGANIZATION_ID").map(str::to_owned);
-        return Some(Daytona { token: Secret::new(token), organization, api: None });
+
+    /// Reads one as it is stored: the token, or a JSON object of `token` and `organization`.
+    ///
+    /// # Errors
+    /// If it cannot be a key: why, without it.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        #[derive(Deserialize)]
+        struct Object {
+            token: String,
+            organization: Option<String>,
+        }
+        let text = text.trim();
+        let mut login = if text.starts_with('{') {
+            let object: Object = serde_json::from_str(text)
+                .map_err(|_| "it is no JSON object with `token` and perhaps `organization`")?;
+            let organization = object.organization.filter(|name| !name.trim().is_empty());
+            Self { organization, ..Self::of(Secret::of(object.token)) }
+        } else {
+            Self::of(Secret::of(text.to_owned()))
+        };
+        check(login.token.reveal())?;
+        if login.organization.iter().any(|name| !name.chars().all(|c| c.is_ascii_graphic())) {
+            return Err("the organisation's id has characters that none has");
+        }
+        login.token = Secret::new(login.token.reveal().as_str());
+        Ok(login)
     }
-    daytona_login(surroundings)
+
+    /// As it is stored.
+    pub fn text(&self) -> Secret {
+        let token = self.token.reveal();
+        match &self.organization {
+            None => Secret::of(token.clone()),
+            Some(organization) => {
+                let object = serde_json::json!({ "token": token, "organization": organization });
+                Secret::of(object.to_string())
+            }
+        }
+    }
 }
 
-/// What `daytona login` has written.
-pub fn daytona_login(surroundings: &Surroundings) -> Option<Daytona> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Login {
-        active_profile: String,
-        profiles: Vec<LoginProfile>,
+/// Whether a text can be a key at all.
+fn check(token: &str) -> Result<(), &'static str> {
+    let is_graphic = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+    if token.is_empty() {
+        Err("it is empty")
+    } else if token.len() > TOKEN_BYTES_MAX {
+        Err("it is too long")
+    } else if token.contains(char::is_whitespace) {
+        Err("it has spaces in it")
+    } else if !token.bytes().all(is_graphic) {
+        Err("it has characters that no key has")
+    } else {
+        Ok(())
     }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct LoginProfile {
-        id: String,
-        api: Api,
-        active_organization_id: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct Api {
-        url: Option<String>,
-        key: Option<String>,
-        token: Option<Token>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Token {
-        access_token: String,
-    }
-    let directory = match surroundings.variable("DAYTONA_CONFIG_DIR") {
-        Some(directory) => PathBuf::from(directory),
-        None => surroundings.config.as_ref()?.join("daytona"),
-    };
-    let login: Login = read(&directory.join("config.json"))?;
-    let profile = login.profiles.into_iter().find(|profile| profile.id == login.active_profile)?;
-    let Api { url, key, token } = profile.api;
-    let (token, organization) = match (key.filter(|key| !key.is_empty()), token) {
-        (Some(key), _) => (key, None),
-        (None, Some(token)) => (token.access_token, profile.active_organization_id),
-        (None, None) => return None,
-    };
-    Some(Daytona { token: Secret::new(token), organization, api: url })
 }
 
-fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Option<T> {
-    let length = std::fs::metadata(path).ok()?.len();
-    let bytes = (length <= FILE_BYTES_MAX).then(|| std::fs::read(path).ok())??;
-    serde_json::from_slice(&bytes).ok()
+/// A key cannot be had, although there may be one: what happened, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyError {
+    /// One sentence without a stop.
+    pub message: String,
+    /// One sentence each.
+    pub hints: Vec<String>,
+}
+
+impl KeyError {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hints: Vec::new() }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "a test's own files")]
 mod tests {
     use super::*;
 
-    fn home(file: &str, content: &str) -> tempfile::TempDir {
-        let home = tempfile::tempdir().expect("a directory");
-        let path = home.path().join(file);
-        std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-        std::fs::write(path, content).expect("written");
-        home
+    #[test]
+    fn names_do_not_change() {
+        let account = |provider: Provider, variables: &[(&str, &str)]| {
+            provider.account(&Surroundings::of(variables, None), "work")
+        };
+        assert_eq!(account(Provider::E2b, &[]), "e2b/e2b.app/work");
+        assert_eq!(account(Provider::E2b, &[("E2B_DOMAIN", "My.Cloud")]), "e2b/my.cloud/work");
+        let url = [("E2B_API_URL", "http://u:p@127.0.0.1:3000/x"), ("E2B_DOMAIN", "my.cloud")];
+        assert_eq!(account(Provider::E2b, &url), "e2b/127.0.0.1:3000/work");
+        assert_eq!(account(Provider::Daytona, &[]), "daytona/app.daytona.io/work");
+        let url = [("DAYTONA_API_URL", "https://Day.example/api")];
+        assert_eq!(account(Provider::Daytona, &url), "daytona/day.example/work");
+        assert_eq!(EVERY_PROFILE, "-");
+        assert_eq!(SERVICE, "skync-dev", "tests are a debug build");
     }
 
     #[test]
-    fn a_secret_is_not_shown() {
-        assert_eq!(format!("{:?}", Secret::new("e2b_123")), "Secret(…)");
+    fn a_key_is_read_as_it_is_stored() {
+        let plain = Login::parse(" dtn_0123\n").expect("a key");
+        assert_eq!(plain.text().reveal(), "dtn_0123");
+        let json = r#"{"token":"eyJh.b","organization":"o-1","more":1}"#;
+        let of = Login::parse(json).expect("a login");
+        assert_eq!(of.organization.as_deref(), Some("o-1"));
+        assert!(Login::parse(of.text().reveal()).ok() == Some(of));
     }
 
     #[test]
-    fn the_environment_wins_over_a_login() {
-        let home = home(".e2b/config.json", r#"{"projectApiKey":"file","projectName":"x"}"#);
-        let both = Surroundings::of(&[("E2B_API_KEY", "env")], Some(home.path()));
-        assert_eq!(e2b(&both), Some(Secret::new("env")));
-        let empty = Surroundings::of(&[("E2B_API_KEY", " ")], Some(home.path()));
-        assert_eq!(e2b(&empty), Some(Secret::new("file")));
-        assert_eq!(e2b(&Surroundings::of(&[], None)), None);
-    }
-
-    #[test]
-    fn a_login_of_an_older_e2b_is_read_too() {
-        let home = home(".e2b/config.json", r#"{"teamApiKey":"old","email":"x@y"}"#);
-        assert_eq!(e2b(&Surroundings::of(&[], Some(home.path()))), Some(Secret::new("old")));
-    }
-
-    #[test]
-    fn a_daytona_login_gives_its_active_profile() {
-        let content = r#"{"activeProfile":"b","profiles":[
-            {"id":"a","name":"a","api":{"url":"https://a/api","key":"ka"}},
-            {"id":"b","name":"b","api":{"url":"https://b/api","token":{"accessToken":"tb"}},
-             "activeOrganizationId":"org"}]}"#;
-        let home = home(".config/daytona/config.json", content);
-        let found = daytona(&Surroundings::of(&[], Some(home.path()))).expect("a login");
-        assert_eq!(found.token, Secret::new("tb"));
-        assert_eq!(found.organization.as_deref(), Some("org"));
-        assert_eq!(found.api.as_deref(), Some("https://b/api"));
-    }
-
-    #[test]
-    fn an_api_key_wins_over_a_token() {
-        let all = [("DAYTONA_JWT_TOKEN", "t"), ("DAYTONA_API_KEY", "k")];
-        let found = daytona(&Surroundings::of(&all, None)).expect("a key");
-        assert_eq!((found.token, found.organization), (Secret::new("k"), None));
+    fn what_is_no_key_is_refused_without_showing_it() {
+        for text in ["", "{}", "{\"token\":\"a b\"}", "two words", "é", "a\"b", "a\u{1b}[2J", "{"]
+        {
+            assert!(Login::parse(text).is_err(), "{text:?}");
+        }
+        assert!(Login::parse(&"x".repeat(TOKEN_BYTES_MAX + 1)).is_err());
     }
 }

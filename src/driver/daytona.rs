@@ -44,7 +44,7 @@ use self::live::{Live, Lives};
 use self::shell::Probed;
 use self::toolbox::Toolbox;
 use crate::config::DaytonaConfig;
-use crate::credentials::Surroundings;
+use crate::credentials::{Keys, Provider, Surroundings};
 use crate::driver::http::Client;
 use crate::driver::{
     AgentSource, ByteStream, Driver, DriverError, ErrorKind, LinkSecret, Progress, Sandbox,
@@ -57,10 +57,15 @@ const TOKEN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a look at the agent may take.
 const PROBE_PATIENCE: Duration = Duration::from_secs(15);
 
+/// Where the API is, by the environment.
+pub(super) fn address(surroundings: &Surroundings) -> String {
+    access::address(surroundings, None)
+}
+
 /// The driver.
 pub struct Daytona {
     config: DaytonaConfig,
-    surroundings: Surroundings,
+    keys: Keys,
     client: OnceCell<Client>,
     refused: Refused,
     lives: Lives,
@@ -71,7 +76,7 @@ impl Daytona {
     pub fn new(config: &DaytonaConfig, surroundings: Surroundings) -> Self {
         Self {
             config: config.clone(),
-            surroundings,
+            keys: Keys::new(Provider::Daytona, surroundings),
             client: OnceCell::new(),
             refused: Refused::default(),
             lives: Lives::default(),
@@ -80,13 +85,13 @@ impl Daytona {
 
     async fn api(&self) -> Result<Api<'_>, DriverError> {
         let client = self.client.get_or_try_init(|| async { Client::new() }).await?;
-        Ok(Api::new(client, &self.surroundings, &self.refused))
+        Ok(Api::new(client, &self.keys, &self.refused))
     }
 
     /// The region that new sandboxes are in; nothing for Daytona's own choice.
     fn target(&self) -> Option<String> {
         let own = self.config.target.as_deref();
-        own.or_else(|| self.surroundings.variable("DAYTONA_TARGET")).map(str::to_owned)
+        own.or_else(|| self.keys.surroundings().variable("DAYTONA_TARGET")).map(str::to_owned)
     }
 }
 
@@ -97,6 +102,10 @@ impl Driver for Daytona {
             Ok(api) => validate::problems(api, &self.config, self.target().as_deref()).await,
             Err(error) => vec![error],
         }
+    }
+
+    async fn account(&self) -> Result<Option<String>, DriverError> {
+        validate::account(self.api().await?).await
     }
 
     async fn create(

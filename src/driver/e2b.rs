@@ -53,6 +53,11 @@ const AGENT_LABEL: &str = "skync.agent";
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(30);
 const REMOVAL_INTERVAL: Duration = Duration::from_millis(200);
 
+/// Where the control plane is, by the environment.
+pub(super) fn address(config: &E2bConfig, surroundings: &Surroundings) -> String {
+    Settings::new(config, surroundings.clone()).api
+}
+
 /// The e2b driver.
 pub struct E2b {
     settings: Arc<Settings>,
@@ -130,8 +135,7 @@ impl Driver for E2b {
         }
         let check = async {
             let api = self.api().await?;
-            // Any call shows whether the key is good.
-            api.list(&BTreeMap::from([(label::SESSION.to_owned(), "none".to_owned())])).await?;
+            self.account().await?;
             let template = self.settings.template();
             match api.has_template(template).await? {
                 Some(false) => {
@@ -143,6 +147,15 @@ impl Driver for E2b {
             }
         };
         check.await.err().into_iter().collect()
+    }
+
+    async fn account(&self) -> Result<Option<String>, DriverError> {
+        if !self.settings.debug {
+            // Any call shows whether the key is good; none says whose it is.
+            let none = BTreeMap::from([(label::SESSION.to_owned(), "none".to_owned())]);
+            self.api().await?.list(&none).await?;
+        }
+        Ok(None)
     }
 
     async fn create(

@@ -2,9 +2,9 @@
 //!
 //! Read anew for each request: who logs in again while a session runs need not start it anew.
 
-use crate::credentials::{self, Daytona, Secret, Surroundings};
+use crate::credentials::{Found, Keys, Login, Secret, Source, Surroundings};
 use crate::driver::http::Request;
-use crate::driver::{DriverError, ErrorKind};
+use crate::driver::{DriverError, ErrorKind, key};
 
 /// Where Daytona itself is.
 const API: &str = "https://app.daytona.io/api";
@@ -12,12 +12,14 @@ const API: &str = "https://app.daytona.io/api";
 const ORGANIZATION_HEADER: &str = "x-daytona-organization-id";
 
 /// How it is to be spoken to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Access {
     token: Secret,
     organization: Option<String>,
     /// The address that all paths of the control plane are appended to.
     pub(super) api: String,
+    source: Source,
+    is_replacement: bool,
 }
 
 impl Access {
@@ -25,35 +27,47 @@ impl Access {
     ///
     /// # Errors
     /// Without a key, or if the address is none.
-    pub(super) fn of(surroundings: &Surroundings) -> Result<Self, DriverError> {
-        let login = credentials::daytona(surroundings).ok_or_else(|| {
-            DriverError::new(ErrorKind::Denied, "there is no key for Daytona")
-                .hint("set DAYTONA_API_KEY, or run `daytona login`")
-        })?;
-        Self::with(surroundings, login)
+    pub(super) async fn of(keys: &Keys) -> Result<Self, DriverError> {
+        Self::with(keys.surroundings(), key::first(keys).await?)
     }
 
-    /// Another way to be let in by the same server, if the first is refused: the environment of a
-    /// session is what it was at its start, and whoever has logged in since has a newer key.
-    pub(super) fn other(surroundings: &Surroundings, first: &Self) -> Option<Self> {
-        let login = credentials::daytona_login(surroundings)?;
-        let other = Self::with(surroundings, login).ok()?;
-        (other.api == first.api && other.token != first.token).then_some(other)
+    /// Another way to be let in by the same server, if this one is refused.
+    pub(super) async fn other(&self, keys: &Keys) -> Option<Self> {
+        let login = Login::of(self.token.clone());
+        let refused = Found { login, source: self.source.clone() };
+        let mut other = Self::with(keys.surroundings(), keys.another(&refused).await?).ok()?;
+        other.is_replacement = self.is_replacement || other.source != self.source;
+        other.may_replace(self).then_some(other)
     }
 
-    fn with(surroundings: &Surroundings, login: Daytona) -> Result<Self, DriverError> {
-        let variable = |name| surroundings.variable(name).map(str::to_owned);
-        let api = variable("DAYTONA_API_URL")
-            .or_else(|| variable("DAYTONA_SERVER_URL"))
-            .or(login.api)
-            .unwrap_or_else(|| API.to_owned());
+    /// True if it may be used where that one was refused.
+    pub(super) fn may_replace(&self, refused: &Self) -> bool {
+        self.api == refused.api && self.source.may_replace(&refused.source)
+    }
+
+    /// True if it stands for one of another place that was refused.
+    pub(super) fn is_replacement(&self) -> bool {
+        self.is_replacement
+    }
+
+    /// True if the request is signed with it.
+    pub(super) fn has_signed(&self, request: &Request) -> bool {
+        let sent = request.headers.get("authorization").map(|value| value.as_bytes());
+        let token = sent.and_then(|sent| sent.strip_prefix(b"Bearer "));
+        token == Some(self.token.reveal().as_bytes())
+    }
+
+    fn with(surroundings: &Surroundings, found: Found) -> Result<Self, DriverError> {
+        let Found { login, source } = found;
+        let api = address(surroundings, login.api);
         if !(api.starts_with("https://") || api.starts_with("http://")) {
             let message = format!("the address of Daytona's API, `{api}`, is no URL");
             return Err(DriverError::new(ErrorKind::Invalid, message)
                 .hint(format!("unset DAYTONA_API_URL, or set it to one as `{API}`")));
         }
         let api = api.trim_end_matches('/').to_owned();
-        let access = Self { token: login.token, organization: login.organization, api };
+        let (token, organization) = (login.token, login.organization);
+        let access = Self { token, organization, api, source, is_replacement: false };
         if access.is_login() && access.organization.is_none() {
             let message = "the token of a Daytona login says nothing without its organisation";
             return Err(DriverError::new(ErrorKind::Invalid, message)
@@ -69,6 +83,11 @@ impl Access {
     /// True with the token of a person's login, false with an API key.
     pub(super) fn is_login(&self) -> bool {
         self.organization.is_some() || self.token.reveal().starts_with("eyJ")
+    }
+
+    /// For which organisation a login speaks.
+    pub(super) fn organization(&self) -> Option<&str> {
+        self.organization.as_deref()
     }
 
     /// Adds to a request who asks.
@@ -96,6 +115,15 @@ impl Access {
     }
 }
 
+/// Where the API is: the environment, a login, or where Daytona itself is.
+pub(super) fn address(surroundings: &Surroundings, of_login: Option<String>) -> String {
+    let variable = |name| surroundings.variable(name).map(str::to_owned);
+    variable("DAYTONA_API_URL")
+        .or_else(|| variable("DAYTONA_SERVER_URL"))
+        .or(of_login)
+        .unwrap_or_else(|| API.to_owned())
+}
+
 /// Takes from a request what says who asks.
 pub(super) fn withdraw(request: &mut Request) {
     request.headers.remove("authorization");
@@ -105,73 +133,82 @@ pub(super) fn withdraw(request: &mut Request) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::credentials::Provider;
     use crate::driver::http::encode;
 
-    fn access(variables: &[(&str, &str)]) -> Result<Access, DriverError> {
-        Access::of(&Surroundings::of(variables, None))
+    fn keys(variables: &[(&str, &str)], home: Option<&std::path::Path>) -> Keys {
+        Keys::new(Provider::Daytona, Surroundings::of(variables, home))
     }
 
-    #[test]
-    fn the_address_is_the_environments_or_daytonas_own() {
+    async fn access(variables: &[(&str, &str)]) -> Result<Access, DriverError> {
+        Access::of(&keys(variables, None)).await
+    }
+
+    async fn error(variables: &[(&str, &str)]) -> DriverError {
+        access(variables).await.err().expect("no access")
+    }
+
+    #[tokio::test]
+    async fn the_address_is_the_environments_or_daytonas_own() {
         let key = ("DAYTONA_API_KEY", "dtn_1");
-        assert_eq!(access(&[key]).expect("a key").api, "https://app.daytona.io/api");
-        let found = access(&[key, ("DAYTONA_SERVER_URL", "http://x/api/")]).expect("a key");
+        assert_eq!(access(&[key]).await.expect("a key").api, "https://app.daytona.io/api");
+        let found = access(&[key, ("DAYTONA_SERVER_URL", "http://x/api/")]).await.expect("a key");
         assert_eq!(found.api, "http://x/api");
         let both = [key, ("DAYTONA_SERVER_URL", "http://x"), ("DAYTONA_API_URL", "http://y")];
-        assert_eq!(access(&both).expect("a key").api, "http://y");
-        let wrong = access(&[key, ("DAYTONA_API_URL", "app.daytona.io")]).expect_err("no URL");
+        assert_eq!(access(&both).await.expect("a key").api, "http://y");
+        let wrong = error(&[key, ("DAYTONA_API_URL", "app.daytona.io")]).await;
         assert_eq!(wrong.kind, ErrorKind::Invalid);
     }
 
-    #[test]
-    fn without_a_key_it_says_how_to_get_one() {
-        let error = access(&[]).expect_err("no key");
-        assert_eq!(error.kind, ErrorKind::Denied);
+    #[tokio::test]
+    async fn without_a_key_it_says_how_to_get_one() {
+        let error = error(&[]).await;
+        assert_eq!(error.kind, ErrorKind::Auth);
         assert!(error.hints[0].contains("DAYTONA_API_KEY"), "{error:?}");
     }
 
-    #[test]
-    fn a_login_needs_its_organisation() {
+    #[tokio::test]
+    async fn a_login_needs_its_organisation() {
         let token = ("DAYTONA_JWT_TOKEN", "eyJhbGciOi");
-        assert_eq!(access(&[token]).expect_err("no organisation").kind, ErrorKind::Invalid);
-        let found = access(&[token, ("DAYTONA_ORGANIZATION_ID", "o")]).expect("both");
+        assert_eq!(error(&[token]).await.kind, ErrorKind::Invalid);
+        let found = access(&[token, ("DAYTONA_ORGANIZATION_ID", "o")]).await.expect("both");
         let signed = found.sign(Request::new(http::Method::GET, "http://x"));
         assert_eq!(signed.headers["x-daytona-organization-id"], "o");
         assert!(signed.headers["authorization"].is_sensitive());
     }
 
-    #[test]
+    #[tokio::test]
     #[expect(clippy::disallowed_methods, reason = "a test's own files")]
-    fn a_login_is_another_way_in_only_at_the_same_server() {
+    async fn a_login_is_another_way_in_only_at_the_same_server() {
         let home = tempfile::tempdir().expect("a directory");
         std::fs::create_dir_all(home.path().join(".config/daytona")).expect("made");
         let content = r#"{"activeProfile":"a","profiles":[
             {"id":"a","name":"a","api":{"url":"https://a/api","key":"new"}}]}"#;
         std::fs::write(home.path().join(".config/daytona/config.json"), content).expect("written");
-        let other = |variables: &[(&str, &str)]| {
-            let surroundings = Surroundings::of(variables, Some(home.path()));
-            let first = Access::of(&surroundings).expect("a key");
-            Access::other(&surroundings, &first).map(|other| other.token)
+        let other = async |variables: &[(&str, &str)]| {
+            let keys = keys(variables, Some(home.path()));
+            let first = Access::of(&keys).await.expect("a key");
+            first.other(&keys).await.map(|other| other.token.reveal().clone())
         };
         let here = ("DAYTONA_API_URL", "https://a/api");
-        assert_eq!(other(&[here, ("DAYTONA_API_KEY", "old")]), Some(Secret::new("new")));
-        assert_eq!(other(&[here, ("DAYTONA_API_KEY", "new")]), None);
-        assert_eq!(other(&[here]), None);
+        assert_eq!(other(&[here, ("DAYTONA_API_KEY", "old")]).await.as_deref(), Some("new"));
+        assert_eq!(other(&[here, ("DAYTONA_API_KEY", "new")]).await, None);
+        assert_eq!(other(&[here]).await, None);
         // The key is for Daytona's own server, the login for another.
-        assert_eq!(other(&[("DAYTONA_API_KEY", "old")]), None);
+        assert_eq!(other(&[("DAYTONA_API_KEY", "old")]).await, None);
 
         let organization = ("DAYTONA_ORGANIZATION_ID", "o");
-        let token = access(&[("DAYTONA_JWT_TOKEN", "eyJ"), organization]).expect("both");
+        let token = access(&[("DAYTONA_JWT_TOKEN", "eyJ"), organization]).await.expect("both");
         let signed = token.sign(Request::new(http::Method::GET, "http://x"));
-        let key = access(&[("DAYTONA_API_KEY", "k")]).expect("a key");
+        let key = access(&[("DAYTONA_API_KEY", "k")]).await.expect("a key");
         let signed = key.sign_anew(signed);
         assert_eq!(signed.headers["authorization"], "Bearer k");
         assert!(!signed.headers.contains_key("x-daytona-organization-id"));
     }
 
-    #[test]
-    fn a_key_does_not_travel_in_the_open_if_it_need_not() {
-        let cloud = access(&[("DAYTONA_API_KEY", "k")]).expect("a key");
+    #[tokio::test]
+    async fn a_key_does_not_travel_in_the_open_if_it_need_not() {
+        let cloud = access(&[("DAYTONA_API_KEY", "k")]).await.expect("a key");
         assert!(cloud.may_go_to("https://proxy.app.daytona.io/toolbox"));
         assert!(!cloud.may_go_to("http://proxy.app.daytona.io/toolbox"));
         assert!(!cloud.may_go_to("file:///x"));

@@ -10,11 +10,11 @@ use serde_json::Value;
 use super::access::Access;
 use super::errors::{is_missing, read, refused, unreachable};
 use super::model::{Address, Page, Preview, Sandbox};
-use crate::credentials::{Secret, Surroundings};
+use crate::credentials::{Keys, Secret};
 use crate::driver::excerpt::Tail;
 use crate::driver::http::encode;
 use crate::driver::http::{Answer, Client, Repeat, Request, Trouble};
-use crate::driver::{ByteStream, DriverError, ErrorKind};
+use crate::driver::{ByteStream, DriverError, ErrorKind, key};
 
 /// A request that only asks is answered within this, or the network is away.
 pub(super) const ASK_PATIENCE: Duration = Duration::from_secs(20);
@@ -39,22 +39,32 @@ pub(super) enum Created {
     Refused(DriverError),
 }
 
-/// The key that Daytona has refused while it let another in. Who asks with a bad one again and again
-/// is shut out for a time.
-///
-/// A mutex, because calls of the driver may run side by side; it is held for a look and never while
-/// waiting.
+/// The ways in that requests were signed with, the newest last; what was refused is told from what
+/// is current by them. A mutex, as in [`key::Refused`].
 #[derive(Default)]
-pub(super) struct Refused(Mutex<Option<Secret>>);
+pub(super) struct Refused {
+    keys: key::Refused,
+    signed: Mutex<Vec<Access>>,
+}
+
+/// More than change while a request is on its way.
+const SIGNED_MAX: usize = 8;
 
 impl Refused {
-    fn is(&self, access: &Access) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(access.token())
+    fn remember(&self, access: &Access) {
+        let mut signed = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
+        if signed.last() != Some(access) {
+            signed.retain(|one| one != access);
+            signed.push(access.clone());
+            let excess = signed.len().saturating_sub(SIGNED_MAX);
+            signed.drain(..excess);
+        }
     }
 
-    fn set(&self, access: &Access) {
-        let mut refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *refused = Some(access.token().clone());
+    /// What a request is signed with.
+    fn signer(&self, request: &Request) -> Option<Access> {
+        let signed = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
+        signed.iter().rev().find(|one| one.has_signed(request)).cloned()
     }
 }
 
@@ -62,39 +72,45 @@ impl Refused {
 #[derive(Clone, Copy)]
 pub(super) struct Api<'a> {
     client: &'a Client,
-    surroundings: &'a Surroundings,
+    keys: &'a Keys,
     refused: &'a Refused,
 }
 
 impl<'a> Api<'a> {
-    pub(super) fn new(
-        client: &'a Client,
-        surroundings: &'a Surroundings,
-        refused: &'a Refused,
-    ) -> Self {
-        Self { client, surroundings, refused }
+    pub(super) fn new(client: &'a Client, keys: &'a Keys, refused: &'a Refused) -> Self {
+        Self { client, keys, refused }
     }
 
-    pub(super) fn access(&self) -> Result<Access, DriverError> {
-        Ok(self.accesses()?.0)
+    pub(super) async fn access(&self) -> Result<Access, DriverError> {
+        let first = Access::of(self.keys).await?;
+        let access = match self.refused.keys.is_replaced(first.token()) {
+            true => first.other(self.keys).await.unwrap_or(first),
+            false => first,
+        };
+        self.refused.remember(&access);
+        Ok(access)
     }
 
-    /// The one to begin with, and another if there is one.
-    fn accesses(&self) -> Result<(Access, Option<Access>), DriverError> {
-        let first = Access::of(self.surroundings)?;
-        Ok(match Access::other(self.surroundings, &first) {
-            Some(other) if self.refused.is(&first) => (other, Some(first)),
-            other => (first, other),
-        })
-    }
-
-    /// Sends a request that the key signs. If that is refused another one is tried.
+    /// Sends a request that the key signs. If that is refused it is sent once more, then with another
+    /// key if there is one.
     pub(super) async fn send(&self, request: &Request) -> Result<Answer, Trouble> {
-        let answer = self.client.send(request).await?;
-        let Some((first, other)) = self.others(&answer) else { return Ok(answer) };
+        let mut answer = self.client.send(request).await?;
+        let Some(sent) = self.refused.signer(request) else { return Ok(answer) };
+        if is_missing(&answer) && sent.is_replacement() {
+            // It may be there for the key that this one stands for: it is not gone.
+            return Ok(Answer { status: StatusCode::UNAUTHORIZED, ..answer });
+        }
+        if answer.status == StatusCode::UNAUTHORIZED && self.refused.keys.is_news(sent.token()) {
+            answer = self.client.send(request).await?;
+            self.forget_if(&sent, &answer).await;
+        }
+        let Some(other) = self.other(&sent, &answer).await else { return Ok(answer) };
         let second = self.client.send(&other.sign_anew(request.clone())).await?;
+        if is_missing(&second) && other.is_replacement() {
+            return Ok(answer);
+        }
         if second.status != StatusCode::UNAUTHORIZED {
-            self.refused.set(&first);
+            self.refused.keys.replace(sent.token());
         }
         Ok(second)
     }
@@ -104,14 +120,22 @@ impl<'a> Api<'a> {
         &self,
         request: &Request,
     ) -> Result<Result<Box<dyn ByteStream>, Answer>, Trouble> {
-        let answer = match self.client.websocket(request).await? {
+        let mut answer = match self.client.websocket(request).await? {
             Ok(stream) => return Ok(Ok(stream)),
             Err(answer) => answer,
         };
-        let Some((first, other)) = self.others(&answer) else { return Ok(Err(answer)) };
+        let Some(sent) = self.refused.signer(request) else { return Ok(Err(answer)) };
+        if answer.status == StatusCode::UNAUTHORIZED && self.refused.keys.is_news(sent.token()) {
+            answer = match self.client.websocket(request).await? {
+                Ok(stream) => return Ok(Ok(stream)),
+                Err(answer) => answer,
+            };
+            self.forget_if(&sent, &answer).await;
+        }
+        let Some(other) = self.other(&sent, &answer).await else { return Ok(Err(answer)) };
         let second = self.client.websocket(&other.sign_anew(request.clone())).await?;
         if second.as_ref().err().is_none_or(|second| second.status != StatusCode::UNAUTHORIZED) {
-            self.refused.set(&first);
+            self.refused.keys.replace(sent.token());
         }
         Ok(second)
     }
@@ -124,15 +148,31 @@ impl<'a> Api<'a> {
         self.client.websocket(request).await
     }
 
-    fn others(&self, answer: &Answer) -> Option<(Access, Access)> {
-        let (first, other) =
-            (answer.status == StatusCode::UNAUTHORIZED).then(|| self.accesses().ok())??;
-        Some((first, other?))
+    /// Has the keychain and the command asked again if the key is refused, and still what these say:
+    /// a newer one is not to be blamed for it.
+    async fn forget_if(&self, sent: &Access, answer: &Answer) {
+        if answer.status == StatusCode::UNAUTHORIZED
+            && self.access().await.is_ok_and(|current| current.token() == sent.token())
+        {
+            self.keys.forget();
+        }
+    }
+
+    /// Another key than what was sent and refused, if there is one.
+    async fn other(&self, sent: &Access, answer: &Answer) -> Option<Access> {
+        if answer.status != StatusCode::UNAUTHORIZED {
+            return None;
+        }
+        let current = self.access().await.ok()?;
+        if current.token() != sent.token() && current.may_replace(sent) {
+            return Some(current);
+        }
+        sent.other(self.keys).await
     }
 
     /// A request to a path of the control plane.
-    pub(super) fn request(&self, method: Method, path: &str) -> Result<Request, DriverError> {
-        let access = self.access()?;
+    pub(super) async fn request(&self, method: Method, path: &str) -> Result<Request, DriverError> {
+        let access = self.access().await?;
         let request = Request::new(method, format!("{}{path}", access.api));
         Ok(access.sign(request).patience(ASK_PATIENCE))
     }
@@ -141,8 +181,12 @@ impl<'a> Api<'a> {
     ///
     /// # Errors
     /// If the key must not be sent there.
-    pub(super) fn request_to(&self, method: Method, url: &str) -> Result<Request, DriverError> {
-        let access = self.access()?;
+    pub(super) async fn request_to(
+        &self,
+        method: Method,
+        url: &str,
+    ) -> Result<Request, DriverError> {
+        let access = self.access().await?;
         if !access.may_go_to(url) {
             let message = "Daytona names an address to which the key cannot be sent safely";
             return Err(DriverError::new(ErrorKind::Invalid, message)
@@ -169,7 +213,7 @@ impl<'a> Api<'a> {
         patience: Duration,
     ) -> Result<Option<Sandbox>, DriverError> {
         let doing = format!("look at the sandbox `{name}`");
-        let request = self.request(Method::GET, &format!("/sandbox/{}", encode(name)))?;
+        let request = self.request(Method::GET, &format!("/sandbox/{}", encode(name))).await?;
         let answer = self.ask(&doing, &request.patience(patience)).await?;
         match answer.status {
             _ if is_missing(&answer) => Ok(None),
@@ -180,7 +224,7 @@ impl<'a> Api<'a> {
 
     /// Begins a creation.
     pub(super) async fn create(&self, doing: &str, body: &Value) -> Result<Created, DriverError> {
-        let request = self.request(Method::POST, "/sandbox")?;
+        let request = self.request(Method::POST, "/sandbox").await?;
         let request = request.json(body).patience(CREATE_PATIENCE);
         let answer = match self.send(&request).await {
             Ok(answer) => answer,
@@ -204,7 +248,8 @@ impl<'a> Api<'a> {
     pub(super) async fn order(&self, id: &str, what: &str) -> Result<(), DriverError> {
         let verb = what.split('/').next().unwrap_or(what);
         let doing = format!("have Daytona carry out `{verb}` for the sandbox `{id}`");
-        let request = self.request(Method::POST, &format!("/sandbox/{}/{what}", encode(id)))?;
+        let request =
+            self.request(Method::POST, &format!("/sandbox/{}/{what}", encode(id))).await?;
         // What is recovered already cannot be; the others may be said twice.
         let request = match verb {
             "recover" => request,
@@ -223,7 +268,7 @@ impl<'a> Api<'a> {
 
     /// Has a sandbox deleted. False if that cannot be begun yet.
     pub(super) async fn delete(&self, doing: &str, id: &str) -> Result<bool, DriverError> {
-        let request = self.request(Method::DELETE, &format!("/sandbox/{}", encode(id)))?;
+        let request = self.request(Method::DELETE, &format!("/sandbox/{}", encode(id))).await?;
         let answer = self.ask(doing, &request).await?;
         match answer.status {
             status if status.is_success() || is_missing(&answer) => Ok(true),
@@ -242,7 +287,7 @@ impl<'a> Api<'a> {
         let first = format!("/sandbox?limit=200&labels={}", encode(&labels));
         let (mut path, mut found) = (first.clone(), Vec::new());
         for _ in 0..PAGES_MAX {
-            let answer = self.call(doing, &self.request(Method::GET, &path)?).await?;
+            let answer = self.call(doing, &self.request(Method::GET, &path).await?).await?;
             let page: Page = read(doing, &answer)?;
             found.extend(page.items);
             match page.next_cursor.filter(|cursor| !cursor.is_empty()) {
@@ -264,7 +309,7 @@ impl<'a> Api<'a> {
     ) -> Result<Preview, DriverError> {
         let doing = "find the way to the sandbox's agent";
         let path = format!("/sandbox/{}/ports/{port}/preview-url", encode(id));
-        let request = self.request(Method::GET, &path)?.patience(patience);
+        let request = self.request(Method::GET, &path).await?.patience(patience);
         read(doing, &self.call(doing, &request).await?)
     }
 
@@ -281,9 +326,7 @@ impl<'a> Api<'a> {
             Ok(preview) => {
                 Ok(Some(Secret::new(preview.token)).filter(|one| !one.reveal().is_empty()))
             }
-            Err(error) if matches!(error.kind, ErrorKind::Unreachable | ErrorKind::Denied) => {
-                Err(error)
-            }
+            Err(error) if error.kind == ErrorKind::Unreachable || error.is_refusal() => Err(error),
             Err(error) => {
                 tracing::debug!(%error, "there is no token");
                 Ok(None)
@@ -296,9 +339,9 @@ impl<'a> Api<'a> {
         let doing = "read the build's log";
         let read = async {
             let path = format!("/sandbox/{}/build-logs-url", encode(id));
-            let request = self.request(Method::GET, &path)?.patience(LOG_PATIENCE);
+            let request = self.request(Method::GET, &path).await?.patience(LOG_PATIENCE);
             let Address { url } = read(doing, &self.call(doing, &request).await?)?;
-            let request = self.request_to(Method::GET, &url)?.patience(LOG_PATIENCE);
+            let request = self.request_to(Method::GET, &url).await?.patience(LOG_PATIENCE);
             let answer = self.call(doing, &request).await?;
             let mut tail = Tail::default();
             tail.push(&answer.body);

@@ -8,7 +8,7 @@ use super::api::{ASK_PATIENCE, Api};
 use super::model::{Sandbox, State};
 use super::shell::Probed;
 use super::toolbox::Toolbox;
-use crate::driver::{DriverError, ErrorKind, SandboxState};
+use crate::driver::{DriverError, SandboxState};
 
 /// How long a look at the agent may take.
 const PROBE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -79,7 +79,7 @@ pub(super) async fn state(
                 Ok(Probed::Dead { reason, out_of_memory }) => {
                     Ok(SandboxState::Stopped { reason, out_of_memory })
                 }
-                Err(error) if error.kind == ErrorKind::Denied => Err(error),
+                Err(error) if error.is_refusal() => Err(error),
                 // The state is all that is known: Daytona's own program may have been killed.
                 Err(error) => {
                     tracing::debug!(%error, "the agent cannot be looked for");

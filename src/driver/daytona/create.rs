@@ -244,7 +244,7 @@ impl Making<'_> {
             Ok(Some(found)) if is_made_here(&found, mark) => self.remove(error, &found.id).await,
             Ok(_) => error,
             // Who is not let in has made nothing.
-            Err(_) if error.kind == ErrorKind::Denied => error,
+            Err(_) if error.is_refusal() => error,
             Err(_) => error.unclear(),
         }
     }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::access;
 use super::api::Api;
 use super::condition::Condition;
-use super::errors::{refused, unreachable};
+use super::errors::{LOG_IN, refused, unreachable};
 use super::live::{Live, Lives};
 use super::shell::Probed;
 use super::toolbox::{self, Toolbox};
@@ -59,7 +59,7 @@ impl Dialling<'_> {
             })?;
             let error = match self.through_proxy(&live).await {
                 Ok(stream) => return Ok(stream),
-                Err(error) if error.kind == ErrorKind::Denied => return Err(error),
+                Err(error) if error.is_refusal() => return Err(error),
                 Err(error) => error,
             };
             tracing::debug!(%error, "the agent is not reached yet");
@@ -86,7 +86,7 @@ impl Dialling<'_> {
         }
         let mut was_refused = false;
         while let Some(own) = token.take() {
-            let opened = self.open(self.to_port(live)?, Some(&own), self.half()).await?;
+            let opened = self.open(self.to_port(live).await?, Some(&own), self.half()).await?;
             let answer = match opened {
                 Ok(stream) => return Ok(stream),
                 Err(answer) => answer,
@@ -102,7 +102,7 @@ impl Dialling<'_> {
             }
             was_refused = true;
         }
-        match self.open(self.to_port(live)?, None, self.half()).await? {
+        match self.open(self.to_port(live).await?, None, self.half()).await? {
             Ok(stream) => {
                 self.lives.change(id, |live| live.needs_key |= was_refused);
                 Ok(stream)
@@ -112,9 +112,9 @@ impl Dialling<'_> {
         }
     }
 
-    fn to_port(&self, live: &Live) -> Result<Request, DriverError> {
+    async fn to_port(&self, live: &Live) -> Result<Request, DriverError> {
         let path = format!("/proxy/{}{}", live.port, live.path);
-        toolbox::request(&self.api, &live.toolbox, Method::GET, &path)
+        toolbox::request(&self.api, &live.toolbox, Method::GET, &path).await
     }
 
     async fn renew_token(&self) -> Result<Option<Secret>, DriverError> {
@@ -126,7 +126,7 @@ impl Dialling<'_> {
     async fn through_preview(&self, live: &Live) -> Result<Box<dyn ByteStream>, DriverError> {
         let preview = self.api.preview(&self.sandbox.id, live.port, self.half()).await?;
         let url = format!("{}{}", preview.url.trim_end_matches('/'), live.path);
-        let request = self.api.request_to(Method::GET, &url)?;
+        let request = self.api.request_to(Method::GET, &url).await?;
         let token = Secret::new(preview.token);
         match self.open(request, Some(&token), self.left(ONCE)).await? {
             Ok(stream) => Ok(stream),
@@ -162,7 +162,7 @@ impl Dialling<'_> {
         let found = match self.api.sandbox(id, self.half()).await {
             Ok(Some(found)) => found,
             Ok(None) => return gone(format!("the sandbox `{name}` is gone")),
-            Err(error) if error.kind == ErrorKind::Denied => return Err(error),
+            Err(error) if error.is_refusal() => return Err(error),
             // What was said of the attempt itself is told.
             Err(_) => return Ok(()),
         };
@@ -197,9 +197,9 @@ impl Dialling<'_> {
 fn no_way(answer: &Answer) -> DriverError {
     let mut error = refused(DOING, answer);
     if answer.status.is_redirection() {
-        error.kind = ErrorKind::Denied;
+        error.kind = ErrorKind::Auth;
         error.message = format!("cannot {DOING}: Daytona does not let the key in");
-        error.hints = vec!["set DAYTONA_API_KEY, or log in again with `daytona login`".to_owned()];
+        error.hints = vec![LOG_IN.to_owned()];
     }
     error
 }

@@ -8,7 +8,8 @@ use crate::driver::http::{Answer, Trouble};
 use crate::driver::{DriverError, ErrorKind};
 
 /// What to do about a key that is refused.
-const LOG_IN: &str = "set DAYTONA_API_KEY to a valid key, or log in again with `daytona login`";
+pub(super) const LOG_IN: &str =
+    "log in again with `skync auth login daytona`, or set DAYTONA_API_KEY";
 
 /// Daytona answered, and the answer is no. `doing` completes "cannot …".
 pub(super) fn refused(doing: &str, answer: &Answer) -> DriverError {
@@ -86,7 +87,7 @@ fn meaning(status: u16, words: &str) -> Meaning {
     let has = |any: &[&str]| any.iter().any(|part| words.contains(part));
     let of = |kind, why, hint| Meaning { kind, why: Some(why), hint: Some(hint) };
     if status == 401 {
-        return of(ErrorKind::Denied, "Daytona refuses the key", LOG_IN);
+        return of(ErrorKind::Auth, "Daytona refuses the key", LOG_IN);
     }
     if status == 429 {
         let hint = "Daytona limits requests per minute: wait a moment, and try again";
@@ -165,7 +166,7 @@ mod tests {
     #[test]
     fn each_refusal_is_named() {
         for (status, words, kind, part) in [
-            (401, "Invalid credentials", ErrorKind::Denied, "refuses the key"),
+            (401, "Invalid credentials", ErrorKind::Auth, "refuses the key"),
             (403, "Insufficient permissions", ErrorKind::Denied, "has not the rights"),
             (403, "Organization is suspended", ErrorKind::Denied, "is suspended"),
             (403, "Total CPU limit exceeded. Maximum allowed: 10", ErrorKind::Exhausted, "limits"),
@@ -197,7 +198,7 @@ mod tests {
     #[test]
     fn what_a_person_can_do_is_said() {
         let hint = |status, words| of("x", status, words).hints.concat();
-        assert!(hint(401, "").contains("daytona login"));
+        assert!(hint(401, "").contains("skync auth login daytona"));
         assert!(hint(403, "no").contains("write:sandboxes"));
         assert!(hint(400, "Disk limit exceeded").contains("skync gc"));
         for status in [300, 400, 401, 402, 403, 404, 409, 418, 422, 429, 500, 503, 507] {

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::credentials::Secret;
 
 /// How the agent of one sandbox is reached.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Live {
     pub(super) session: String,
     /// The toolbox's address, which Daytona may change.

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::credentials::{EVERY_PROFILE, Login, Secret, file};
 use crate::driver::AgentBinary;
 
 const SESSION: &str = "0123456789abcdef";
@@ -140,6 +141,7 @@ fn spec(runtime: &Path) -> SandboxSpec {
         root: "/work/p".into(),
         lease: Duration::from_secs(60),
         runtime: runtime.to_owned(),
+        preparation: None,
     }
 }
 
@@ -194,7 +196,7 @@ async fn what_was_there_before_an_unclear_creation_is_not_taken_for_what_it_made
             let server = server.await;
             let runtime = tempfile::tempdir().expect("a directory");
             let error = create(&server.driver(None), &spec(runtime.path())).await;
-            assert_eq!(error.kind, ErrorKind::Denied, "{error}");
+            assert_eq!(error.kind, ErrorKind::Auth, "{error}");
             assert_eq!(server.count("DELETE"), usize::from(is_of_it));
             assert_eq!(server.count("POST /api/sandbox"), 1);
             // Either is left: the session looks for it.
@@ -255,7 +257,7 @@ async fn a_newer_login_is_used_when_the_key_of_the_environment_is_refused() {
     let home = tempfile::tempdir().expect("a directory");
     let driver = server.driver(Some(home.path()));
     let none = BTreeMap::new();
-    assert_eq!(driver.find(&none).await.expect_err("refused").kind, ErrorKind::Denied);
+    assert_eq!(driver.find(&none).await.expect_err("refused").kind, ErrorKind::Auth);
     let login = json!({ "activeProfile": "a", "profiles": [
         { "id": "a", "name": "a", "api": { "url": format!("{}/api", server.url), "key": "new" } }] });
     std::fs::create_dir_all(home.path().join(".config/daytona")).expect("made");
@@ -266,7 +268,78 @@ async fn a_newer_login_is_used_when_the_key_of_the_environment_is_refused() {
     }
     let keys: Vec<String> = server.asked().into_iter().map(|one| one.key).collect();
     // Who asks with a bad key again and again is shut out.
-    assert_eq!(keys, ["key", "key", "new", "new", "new"]);
+    assert_eq!(keys, ["key", "key", "key", "new", "new", "new"]);
+}
+
+#[tokio::test]
+async fn a_key_that_is_refused_by_mistake_is_used_again() {
+    let count = Mutex::new(0);
+    let server = Server::start(move |_, _| {
+        let mut count = count.lock().expect("not poisoned");
+        *count += 1;
+        match *count {
+            1 => error(401, "Invalid credentials"),
+            _ => Some((200, json!({ "items": [] }).to_string())),
+        }
+    });
+    let server = server.await;
+    server.driver(None).find(&BTreeMap::new()).await.expect("let in");
+    assert_eq!(server.asked().len(), 2);
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test's own files")]
+async fn what_another_login_does_not_know_is_not_gone() {
+    let server = Server::start(|_, asked| match asked.key.as_str() {
+        "new" if asked.what.contains("/sandbox/") => error(404, "Sandbox not found"),
+        "new" => Some((200, json!({ "items": [] }).to_string())),
+        _ => error(401, "Invalid credentials"),
+    });
+    let server = server.await;
+    let home = tempfile::tempdir().expect("a directory");
+    let login = json!({ "activeProfile": "a", "profiles": [
+        { "id": "a", "name": "a", "api": { "url": format!("{}/api", server.url), "key": "new" } }] });
+    std::fs::create_dir_all(home.path().join(".config/daytona")).expect("made");
+    let file = home.path().join(".config/daytona/config.json");
+    std::fs::write(file, login.to_string()).expect("written");
+    let driver = server.driver(Some(home.path()));
+    let runtime = tempfile::tempdir().expect("a directory");
+    let sandbox = recorded(&spec(runtime.path()));
+    for _ in 0..2 {
+        let error = driver.state(&sandbox).await.expect_err("nobody knows");
+        assert_eq!(error.kind, ErrorKind::Auth, "{error}");
+        // From now on it is this login that is used.
+        driver.find(&BTreeMap::new()).await.expect("let in");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_came_while_the_old_one_was_refused_is_not_blamed() {
+    let home = tempfile::tempdir().expect("a directory");
+    let around = move |url: &str, home: &Path| {
+        Surroundings::of(&[("DAYTONA_API_URL", &format!("{url}/api"))], Some(home))
+    };
+    let put = move |url: &str, home: &Path, key: &str| {
+        let around = around(url, home);
+        let account = Provider::Daytona.account(&around, EVERY_PROFILE);
+        file::put(&around, &account, &Login::of(Secret::new(key))).expect("written");
+    };
+    let place = home.path().to_owned();
+    let server = Server::start(move |url, asked| match asked.key.as_str() {
+        "new" => Some((200, json!({ "items": [] }).to_string())),
+        _ => {
+            put(url, &place, "new");
+            error(401, "Invalid credentials")
+        }
+    });
+    let server = server.await;
+    put(&server.url, home.path(), "old");
+    let driver = Daytona::new(&DaytonaConfig::default(), around(&server.url, home.path()));
+    for _ in 0..2 {
+        driver.find(&BTreeMap::new()).await.expect("let in");
+    }
+    let keys: Vec<String> = server.asked().into_iter().map(|one| one.key).collect();
+    assert_eq!(keys, ["old", "old", "new", "new"]);
 }
 
 #[tokio::test]

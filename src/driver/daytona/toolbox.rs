@@ -51,8 +51,8 @@ impl<'a> Toolbox<'a> {
         Self { api, url }
     }
 
-    fn request(&self, method: Method, path: &str) -> Result<Request, DriverError> {
-        request(&self.api, &self.url, method, path)
+    async fn request(&self, method: Method, path: &str) -> Result<Request, DriverError> {
+        request(&self.api, &self.url, method, path).await
     }
 
     /// Waits until it answers: a sandbox is said to have started a little earlier.
@@ -62,7 +62,7 @@ impl<'a> Toolbox<'a> {
         let mut interval = READY_INTERVAL;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let request = self.request(Method::GET, "/version")?;
+            let request = self.request(Method::GET, "/version").await?;
             let request = request.repeat(Repeat::Never).patience(left.min(READY_ONCE));
             let error = match self.api.send(&request).await {
                 Ok(answer) if answer.status.is_success() => return Ok(()),
@@ -89,7 +89,7 @@ impl<'a> Toolbox<'a> {
     ) -> Result<Executed, DriverError> {
         let body =
             json!({ "command": shell::command(script), "timeout": patience.as_secs().max(1) });
-        let request = self.request(Method::POST, "/process/execute")?.json(&body);
+        let request = self.request(Method::POST, "/process/execute").await?.json(&body);
         // The shell and the way there take their time as well.
         let request = request.repeat(Repeat::Always).patience(patience + READY_ONCE);
         read(doing, &self.api.call(doing, &request).await?)
@@ -125,7 +125,8 @@ impl<'a> Toolbox<'a> {
         let doing = "put the agent into the sandbox";
         let form = multipart::form(files)?;
         let mut request = self
-            .request(Method::POST, "/files/bulk-upload")?
+            .request(Method::POST, "/files/bulk-upload")
+            .await?
             .header("content-type", &form.content_type)
             .repeat(Repeat::Always)
             .patience(UPLOAD_PATIENCE);
@@ -144,12 +145,12 @@ impl<'a> Toolbox<'a> {
 }
 
 /// A request to a toolbox.
-pub(super) fn request(
+pub(super) async fn request(
     api: &Api<'_>,
     toolbox: &str,
     method: Method,
     path: &str,
 ) -> Result<Request, DriverError> {
-    let request = api.request_to(method, &format!("{toolbox}{path}"))?;
+    let request = api.request_to(method, &format!("{toolbox}{path}")).await?;
     Ok(request.header("x-daytona-sdk-version", VERSION))
 }

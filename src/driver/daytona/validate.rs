@@ -43,14 +43,23 @@ pub(super) async fn problems(
     problems
 }
 
+/// The organisation that a login speaks for.
+///
+/// # Errors
+/// If the key is not let in, or Daytona cannot be reached.
+pub(super) async fn account(api: Api<'_>) -> Result<Option<String>, DriverError> {
+    key(api).await?;
+    Ok(api.access().await?.organization().map(str::to_owned))
+}
+
 /// What the key may not do.
 ///
 /// # Errors
 /// If it is not let in, or Daytona cannot be reached.
 async fn key(api: Api<'_>) -> Result<Vec<DriverError>, DriverError> {
     let doing = "use Daytona";
-    if !api.access()?.is_login() {
-        let answer = api.ask(doing, &api.request(Method::GET, "/api-keys/current")?).await?;
+    if !api.access().await?.is_login() {
+        let answer = api.ask(doing, &api.request(Method::GET, "/api-keys/current").await?).await?;
         if answer.status.is_success() {
             let key: Key = read(doing, &answer)?;
             return Ok(lacking(&key));
@@ -61,7 +70,7 @@ async fn key(api: Api<'_>) -> Result<Vec<DriverError>, DriverError> {
         }
     }
     // A login may do all that its person may.
-    api.call(doing, &api.request(Method::GET, "/sandbox?limit=1")?).await?;
+    api.call(doing, &api.request(Method::GET, "/sandbox?limit=1").await?).await?;
     Ok(Vec::new())
 }
 
@@ -80,7 +89,7 @@ fn lacking(key: &Key) -> Vec<DriverError> {
 async fn snapshot(api: Api<'_>, snapshot: &str) -> Result<(), DriverError> {
     let doing = "look at the snapshot";
     let path = format!("/snapshots/{}", encode(snapshot));
-    let answer = api.ask(doing, &api.request(Method::GET, &path)?).await?;
+    let answer = api.ask(doing, &api.request(Method::GET, &path).await?).await?;
     // A server that cannot be asked answers 404 as well, and says nothing of a snapshot.
     let is_missing = answer.status == StatusCode::NOT_FOUND
         && answer.words.starts_with("Snapshot")
@@ -95,7 +104,7 @@ async fn snapshot(api: Api<'_>, snapshot: &str) -> Result<(), DriverError> {
 
 async fn region(api: Api<'_>, target: &str) -> Result<(), DriverError> {
     let doing = "list the regions";
-    let answer = api.ask(doing, &api.request(Method::GET, "/regions")?).await?;
+    let answer = api.ask(doing, &api.request(Method::GET, "/regions").await?).await?;
     let Ok(regions) = read::<Vec<Region>>(doing, &answer) else { return Ok(()) };
     if regions.is_empty() || regions.iter().any(|r| r.id == target || r.name == target) {
         return Ok(());

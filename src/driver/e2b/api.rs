@@ -33,7 +33,7 @@ const TRANSITION_INTERVAL: Duration = Duration::from_secs(1);
 const REFRESH_MAX: Duration = Duration::from_secs(3600);
 
 /// What is needed to reach into a sandbox.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Access {
     #[serde(rename = "sandboxID")]
@@ -100,7 +100,6 @@ impl Detail {
 }
 
 /// The control plane.
-#[derive(Debug)]
 pub(super) struct Api<'a> {
     pub(super) client: &'a Client,
     pub(super) settings: &'a Settings,
@@ -111,13 +110,36 @@ pub(super) struct Api<'a> {
 impl Api<'_> {
     async fn send(&self, doing: &str, request: Request) -> Result<Answer, DriverError> {
         let request = request.header("accept", "application/json");
-        let answer = self.send_with(doing, &request, &self.settings.key()?).await?;
-        match self.settings.other_key() {
-            Some(other) if answer.status == StatusCode::UNAUTHORIZED => {
-                self.send_with(doing, &request, &other).await
-            }
-            _ => Ok(answer),
+        let key = self.settings.key().await?;
+        let mut answer = self.send_with(doing, &request, &key.login.token).await?;
+        let is_replacement = || self.settings.is_replacement(&key);
+        if says_gone(&answer) && is_replacement().await {
+            return Ok(doubtful(answer));
         }
+        if answer.status != StatusCode::UNAUTHORIZED {
+            return Ok(answer);
+        }
+        let refused = self.settings.refused();
+        if refused.is_news(&key.login.token) {
+            // It may have been refused by mistake, and another is not to be used for that.
+            answer = self.send_with(doing, &request, &key.login.token).await?;
+            if answer.status != StatusCode::UNAUTHORIZED {
+                return Ok(answer);
+            }
+            // Unless somebody else has found a newer one while this was on its way.
+            if self.settings.key().await?.login.token == key.login.token {
+                self.settings.forget();
+            }
+        }
+        let Some(other) = self.settings.other_key(&key).await else { return Ok(answer) };
+        let second = self.send_with(doing, &request, &other.login.token).await?;
+        if other.source != key.source && says_gone(&second) {
+            return Ok(answer);
+        }
+        if second.status != StatusCode::UNAUTHORIZED {
+            refused.replace(&key.login.token);
+        }
+        Ok(second)
     }
 
     /// Sends a request for a sandbox; one that is on its way from one state to another is waited for.
@@ -431,8 +453,16 @@ impl Api<'_> {
 /// True if it is the control plane that does not know the sandbox, as opposed to something in
 /// between that does not know the control plane.
 fn says_gone(answer: &Answer) -> bool {
+    if answer.status != StatusCode::NOT_FOUND {
+        return false;
+    }
     let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
     body.is_some_and(|body| body.get("code").and_then(Value::as_u64) == Some(404))
+}
+
+/// What is not there for a key that stands for another may be there for that one: it is not gone.
+fn doubtful(answer: Answer) -> Answer {
+    Answer { status: StatusCode::UNAUTHORIZED, ..answer }
 }
 
 /// True if the server does not know the route, as opposed to the sandbox.
@@ -462,11 +492,11 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_not_shown_and_may_be_missing() {
+    fn tokens_may_be_missing() {
         let json = r#"{"sandboxID":"i1","clientID":"c","envdVersion":"0.6.13","domain":null,
             "envdAccessToken":"abc","trafficAccessToken":null,"later":1}"#;
         let access: Access = serde_json::from_str(json).expect("an access");
-        assert_eq!(access.envd_access_token, Some(Secret::new("abc")));
-        assert!(!format!("{access:?}").contains("abc"));
+        assert!(access.envd_access_token == Some(Secret::new("abc")));
+        assert!(access.traffic_access_token.is_none());
     }
 }

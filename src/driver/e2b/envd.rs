@@ -60,7 +60,7 @@ pub(super) struct Finished {
 }
 
 /// The envd of one sandbox.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Envd {
     pub(super) client: Client,
     pub(super) settings: Arc<Settings>,

@@ -3,8 +3,9 @@
 use http::StatusCode;
 
 use super::connect::ConnectError;
+use crate::credentials::Provider;
 use crate::driver::http::{Answer, Trouble};
-use crate::driver::{DriverError, ErrorKind};
+use crate::driver::{DriverError, ErrorKind, key};
 
 /// An answer of the control plane that is none of those that were hoped for: completes "cannot
 /// `doing`".
@@ -17,9 +18,8 @@ pub(super) fn refused(doing: &str, answer: &Answer) -> DriverError {
     let code = answer.field("error_code").unwrap_or_default();
     let error = |kind| DriverError::new(kind, format!("cannot {doing}: {said}"));
     match (answer.status, code.as_str()) {
-        (StatusCode::UNAUTHORIZED, _) => error(ErrorKind::Denied).hint(
-            "the key is not accepted: set E2B_API_KEY to another, or log in with `e2b auth login`",
-        ),
+        (StatusCode::UNAUTHORIZED, _) => error(ErrorKind::Auth)
+            .hint(format!("the key is not accepted: {}", key::log_in(Provider::E2b))),
         (StatusCode::FORBIDDEN, _) => error(ErrorKind::Denied)
             .hint("the key may not do this: see the project's state at https://e2b.dev/dashboard"),
         (
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn what_the_control_plane_refuses_is_told_apart() {
         for (status, body, kind, hint) in [
-            (401, r#"{"code":401,"message":"Invalid API key"}"#, ErrorKind::Denied, "E2B_API_KEY"),
+            (401, r#"{"code":401,"message":"Invalid API key"}"#, ErrorKind::Auth, "E2B_API_KEY"),
             (403, r#"{"code":403,"message":"Team is blocked"}"#, ErrorKind::Denied, "dashboard"),
             (404, r#"{"code":404,"message":"template 'x' not found"}"#, ErrorKind::NotFound, ""),
             (429, r#"{"code":429,"message":"max concurrent"}"#, ErrorKind::Exhausted, "limit"),

@@ -36,7 +36,6 @@ const INTERVAL: Duration = Duration::from_millis(300);
 pub(super) const SHORT: Duration = Duration::from_secs(60);
 
 /// A sandbox that can be dialled.
-#[derive(Debug)]
 pub(super) struct Live {
     pub(super) client: Client,
     settings: Arc<Settings>,

@@ -1,10 +1,10 @@
 //! What is said to envd, judged by the provider's own code: the server that is generated from E2B's
 //! contract and shipped in its SDK takes our requests, and we understand its answers.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
@@ -112,5 +112,50 @@ async fn a_process_is_killed_by_its_number() {
                 other => panic!("{other:?}"),
             }
         }
+    }
+}
+
+/// A control plane that lets one key in, and tells which keys came.
+fn control_plane(good: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let keys: Arc<Mutex<Vec<String>>> = Arc::default();
+    let all = Arc::clone(&keys);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let head = BufReader::new(&stream).lines().map_while(Result::ok);
+            let head: Vec<String> = head.take_while(|line| !line.is_empty()).collect();
+            let key = head.iter().find_map(|line| line.strip_prefix("x-api-key: "));
+            let key = key.unwrap_or_default().to_owned();
+            let (status, body) = if key == good { (200, "[]") } else { (401, "{}") };
+            all.lock().expect("not poisoned").push(key);
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n");
+            let _ = write!(stream, "{head}Connection: close\r\n\r\n{body}");
+        }
+    });
+    (url, keys)
+}
+
+#[tokio::test]
+async fn a_variable_that_is_out_of_date_does_not_run_the_command_each_time() {
+    for (good, sent) in [
+        ("of-command", &["old", "old", "of-command", "of-command", "of-command"][..]),
+        ("nobodys", &["old", "old", "of-command", "old", "of-command", "old", "of-command"]),
+    ] {
+        let (url, keys) = control_plane(good);
+        let home = tempfile::tempdir().expect("a directory");
+        let count = home.path().join("count");
+        let script = format!("echo >> {}; echo of-command", count.display());
+        let command = ["sh".to_owned(), "-c".to_owned(), script];
+        let variables = [("E2B_API_URL", url.as_str()), ("E2B_API_KEY", "old")];
+        let around = Surroundings::of(&variables, None).for_profile("p", Some(&command));
+        let driver = E2b::new(&E2bConfig::default(), around);
+        for _ in 0..3 {
+            let found = driver.find(&BTreeMap::new()).await;
+            assert_eq!(found.is_ok(), good == "of-command");
+        }
+        assert_eq!(*keys.lock().expect("not poisoned"), sent);
+        assert_eq!(std::fs::read(&count).expect("it ran").len(), 1);
     }
 }

@@ -124,7 +124,7 @@ fn a_key_that_is_refused_is_told_and_what_to_do() {
     cloud.daytona().set_key("another");
     let outcome = cloud.exec(&["true"]).expect_code(125);
     assert!(outcome.stderr.contains("refuses the key"), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("hint: set DAYTONA_API_KEY"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("or set DAYTONA_API_KEY"), "{}", outcome.stderr);
     assert!(cloud.problems().contains("refuses the key"), "{}", cloud.problems());
     assert_eq!(cloud.made(), 0);
     cloud.expect_nothing_left();
