@@ -6,11 +6,20 @@
 
 pub mod check;
 pub mod edit;
+mod error;
 pub mod file;
+mod judge;
 mod keys;
+pub mod layers;
+mod merge;
 pub mod problem;
 pub mod quantity;
+pub mod schema;
 pub mod select;
+mod settings;
+pub mod sources;
+mod syntax;
+pub mod trust;
 mod values;
 
 use std::collections::BTreeMap;
@@ -23,6 +32,7 @@ pub use file::{Config, ConfigError};
 pub use problem::ConfigProblem;
 pub use quantity::OnDisconnect;
 pub use select::{Origin, Selected};
+pub use sources::{Level, Place};
 
 /// How long whoever reads a mount waits for a lost link if nothing else is said.
 pub const MOUNT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,6 +41,10 @@ pub const MOUNT_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
 /// How long a lost link is dialled if nothing else is said.
 pub const RECONNECT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long `setup` may take if nothing else is said: a compiler can be built in that time, and a
+/// command that waits for an answer that nobody gives does not keep a sandbox for ever.
+pub const SETUP_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// How two sides are kept the same. Semantics: `sync::reconcile`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -81,6 +95,10 @@ pub struct DockerConfig {
     pub user: Option<String>,
     /// How the agent is reached.
     pub link: LinkKind,
+    /// What the profile's `setup` has made of `image` is kept as an image of its own.
+    // Journals that an older skync wrote do not have it.
+    #[serde(default)]
+    pub setup_image: bool,
 }
 
 /// Settings of the directory driver.
@@ -235,6 +253,56 @@ pub struct Profile {
     /// How its sandbox is mounted.
     #[serde(default)]
     pub mount: MountConfig,
+    /// A program and its arguments that print the provider's key.
+    #[serde(default)]
+    pub credential_command: Option<Vec<String>>,
+    /// What is done in its sandbox once, before anything else.
+    #[serde(default)]
+    pub setup: SetupConfig,
+    /// The keys that a variable or a flag said: an edit of a file does not change them meanwhile.
+    #[serde(default)]
+    pub fixed: Vec<String>,
+    /// The project's files as they were when the profile was selected: name and digest.
+    #[serde(default)]
+    pub project_files: BTreeMap<String, String>,
+}
+
+/// How a profile's sandbox is prepared, once, before the first synchronisation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct SetupConfig {
+    /// In order; the first that fails is the last.
+    pub commands: Vec<SetupCommand>,
+    /// All of them together are stopped after so long; else after [`SETUP_TIMEOUT`].
+    pub timeout: Option<Duration>,
+}
+
+/// One command that prepares a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SetupCommand {
+    /// For the sandbox's `/bin/sh`.
+    Line(String),
+    /// A program and its words, for a sandbox without a shell.
+    Argv(Vec<String>),
+}
+
+impl SetupCommand {
+    /// The program that is run, with its words.
+    pub fn argv(&self) -> Vec<String> {
+        match self {
+            Self::Line(line) => vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()],
+            Self::Argv(words) => words.clone(),
+        }
+    }
+}
+
+impl std::fmt::Display for SetupCommand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Line(line) => f.write_str(line.trim()),
+            Self::Argv(words) => f.write_str(&words.join(" ")),
+        }
+    }
 }
 
 /// How a profile's sandbox is mounted, unless the command line says otherwise.
@@ -268,6 +336,10 @@ impl Profile {
             on_disconnect: None,
             reconnect_timeout: None,
             mount: MountConfig::default(),
+            credential_command: None,
+            setup: SetupConfig::default(),
+            fixed: Vec::new(),
+            project_files: BTreeMap::new(),
         }
     }
 
@@ -275,6 +347,15 @@ impl Profile {
     /// lost link is dialled, unless the driver's settings say otherwise.
     pub fn outlives(&self) -> Duration {
         self.timeout().or(self.reconnect_timeout).unwrap_or(RECONNECT_TIMEOUT)
+    }
+
+    /// The user that commands run as, if the driver's settings name one.
+    pub fn user(&self) -> Option<&str> {
+        match &self.driver {
+            DriverConfig::Docker(config) => config.user.as_deref(),
+            DriverConfig::E2b(config) => config.user.as_deref(),
+            DriverConfig::Local | DriverConfig::Directory(_) | DriverConfig::Daytona(_) => None,
+        }
     }
 
     /// What the driver's settings say of that.

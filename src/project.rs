@@ -16,7 +16,7 @@ pub struct Project {
 
 impl Project {
     /// The project of `current`: `root` if it is given, else the nearest directory above that holds
-    /// `.git`, else `current` itself.
+    /// `.git`, else the nearest one with a `skync.toml`, else `current` itself.
     ///
     /// The whole repository, because tools look upward for its root and for `.git`. The home
     /// directory and `/` are never found this way: a dotfiles repository in `$HOME` must not make
@@ -40,6 +40,10 @@ impl Project {
                 .ancestors()
                 .take_while(|path| !too_much(path))
                 .find(|path| path.join(".git").exists())
+                .or_else(|| {
+                    let above = current.ancestors().take_while(|path| !too_much(path));
+                    above.into_iter().find(|path| is_marked(path))
+                })
                 .unwrap_or(&current)
                 .to_owned(),
         };
@@ -67,6 +71,13 @@ impl Project {
             )
         })
     }
+}
+
+/// A `skync.toml` makes a directory a project; not where everybody may put one, as in `/tmp`.
+fn is_marked(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    let is_public = path.metadata().is_ok_and(|found| found.permissions().mode() & 0o002 != 0);
+    !is_public && path.join("skync.toml").is_file()
 }
 
 fn real(path: &Path) -> Result<PathBuf, CliError> {
@@ -114,6 +125,21 @@ mod tests {
         let (_base, path) = tree(&["p/src"]);
         let project = Project::find(&path.join("p/src"), None, None, false).expect("found");
         assert_eq!((project.root, project.inside), (path.join("p/src"), PathBuf::new()));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "fixtures below a temporary directory")]
+    fn without_a_repository_the_directory_with_a_configuration_is_the_project() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_base, path) = tree(&["p/src/deep", "r/.git", "r/sub"]);
+        std::fs::write(path.join("p/skync.toml"), "").expect("written");
+        std::fs::write(path.join("r/sub/skync.toml"), "").expect("written");
+        let find = |at: &str| Project::find(&path.join(at), None, None, false).expect("found").root;
+        assert_eq!(find("p/src/deep"), path.join("p"));
+        assert_eq!(find("r/sub"), path.join("r"));
+        let public = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(path.join("p"), public).expect("set");
+        assert_eq!(find("p/src"), path.join("p/src"));
     }
 
     #[test]

@@ -8,9 +8,11 @@ const ADD_HELP: &str = "\
 Examples:
   skync profile add dev --driver docker --image python:3.12 --memory 2GiB --cpus 1.5
   skync profile add web --driver docker --container web-1
+  skync profile add web2 --driver docker --image debian:12 \\
+      --setup 'apt-get update && apt-get install -y git' --setup-image
   skync profile add copy --driver directory --exclude 'dist/' --env CI=1
-  skync profile add cloud --driver e2b               key: E2B_API_KEY, or `e2b auth login`
-  skync profile add day --driver daytona             key: DAYTONA_API_KEY, or `daytona login`";
+  skync profile add cloud --driver e2b               then `skync auth login e2b`
+  skync profile add day --driver daytona             then `skync auth login daytona`";
 
 /// Verbs of `profile`.
 #[derive(Debug, Subcommand)]
@@ -90,6 +92,9 @@ pub struct AddArgs {
     /// e2b: kill or pause a sandbox whose time is over
     #[arg(long, value_name = "WHAT")]
     pub on_timeout: Option<String>,
+    /// e2b, daytona: a program that prints the key, with its arguments
+    #[arg(long, value_name = "WORD", num_args = 1..)]
+    pub credential_command: Vec<String>,
     /// directory: where sandboxes are made
     #[arg(long, value_name = "DIR")]
     pub base: Option<String>,
@@ -111,9 +116,21 @@ pub struct AddArgs {
     /// How its sandbox is mounted.
     #[command(flatten)]
     pub mount: ProfileMountArgs,
+    /// A command that prepares a new sandbox, for its `/bin/sh`; may be given several times
+    #[arg(long, value_name = "LINE")]
+    pub setup: Vec<String>,
+    /// How long all of them may take together, 30m if not given
+    #[arg(long, value_name = "TIME")]
+    pub setup_timeout: Option<String>,
+    /// docker: keep the prepared sandbox as a local image, so that the next one starts from it
+    #[arg(long)]
+    pub setup_image: bool,
     /// Replace a profile of this name
     #[arg(long)]
     pub force: bool,
+    /// Write it into the project's `skync.toml`, for everybody who works on the project
+    #[arg(long)]
+    pub project: bool,
 }
 
 /// Arguments of `profile show`.
@@ -128,6 +145,12 @@ pub struct ShowArgs {
 pub struct UseArgs {
     /// The profile; `local` runs in place, `directory` in another directory of this machine
     pub name: String,
+    /// Use it for this project
+    #[arg(long, conflicts_with = "everywhere")]
+    pub here: bool,
+    /// Use it wherever nothing else is said, also if this project has a choice of its own
+    #[arg(long)]
+    pub everywhere: bool,
 }
 
 /// Arguments of `profile remove`.

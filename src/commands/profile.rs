@@ -11,7 +11,7 @@ use comfy_table::Table;
 use serde_json::json;
 use toml_edit::{Array, Value};
 
-use super::{Context, use_profile};
+use super::{Context, find_project, project_file, use_profile};
 use crate::cli::{AddArgs, ProfileCommand, RemoveArgs};
 use crate::config::edit::{self, NewProfile};
 use crate::config::select::choose;
@@ -21,6 +21,11 @@ use crate::config::{
 use crate::error::{CliError, ExitCode};
 use crate::ui::render::SCHEMA_VERSION;
 use crate::ui::{print, visible};
+
+/// A profile for programs, as `profile show` has it.
+pub(super) fn document(profile: &Profile, context: &Context) -> serde_json::Value {
+    show::document(profile, context)
+}
 
 /// Runs a verb of `skync profile`.
 ///
@@ -39,7 +44,18 @@ pub async fn run(command: &ProfileCommand, context: &Context) -> Result<ExitCode
 
 fn add(args: &AddArgs, context: &Context) -> Result<ExitCode, CliError> {
     let new = new_profile(args)?;
-    let added = edit::add(&context.places.config_file(), &new, args.force)?;
+    let added = if args.project {
+        let root = find_project(None, false)?.root;
+        let refused = new.settings.iter().find(|(key, _)| *key == "credential_command");
+        if refused.is_some() {
+            let message = "`--credential-command` cannot be in a file of the project";
+            return Err(CliError::new(ExitCode::Usage, message)
+                .hint("without `--project` it goes into your own configuration"));
+        }
+        project_file::edit(&root, &context.places, |file| edit::add(file, &new, args.force))?
+    } else {
+        edit::add(&context.places.config_file(), &new, args.force)?
+    };
     let name = &added.profile.name;
     if context.json {
         let document = json!({
@@ -91,12 +107,21 @@ fn new_profile(args: &AddArgs) -> Result<NewProfile, CliError> {
     set("timeout", args.timeout.as_ref().map(text));
     set("internet", args.no_internet.then(|| Value::from(false)));
     set("on_timeout", args.on_timeout.as_ref().map(text));
+    let command = &args.credential_command;
+    set(
+        "credential_command",
+        (!command.is_empty()).then(|| Value::Array(Array::from_iter(command))),
+    );
     set("base", args.base.as_ref().map(text));
     set("mode", args.mode.as_ref().map(text));
     let exclude = (!args.exclude.is_empty()).then(|| Value::Array(Array::from_iter(&args.exclude)));
     set("exclude", exclude);
     set("gitignore", args.gitignore.then(|| Value::from(true)));
     set("root", args.root.as_ref().map(text));
+    let setup = (!args.setup.is_empty()).then(|| Value::Array(Array::from_iter(&args.setup)));
+    set("setup", setup);
+    set("setup_timeout", args.setup_timeout.as_ref().map(text));
+    set("setup_image", args.setup_image.then(|| Value::from(true)));
     let mount = &args.mount;
     set("mount", mount.mount.then(|| Value::from(true)));
     set("mount_at", mount.mount_at.as_ref().map(text));
@@ -150,8 +175,11 @@ fn list(context: &Context) -> Result<String, CliError> {
             .iter()
             .filter_map(|name| Some((name, config.profile(name)?)))
             .map(|(name, checked)| {
+                let places = config.entries(name).iter().filter_map(|entry| entry.place.as_ref());
+                let layer = places.map(|place| place.level).max().map(crate::config::Level::word);
                 json!({
                     "name": name,
+                    "layer": layer,
                     "active": *name == active,
                     "built_in": BUILT_IN.contains(&name.as_str()),
                     "driver": checked.as_ref().ok().map(|profile| profile.driver.name()),
@@ -206,6 +234,30 @@ fn active_line(config: &Config, active: &str, why: Origin) -> String {
         );
     }
     format!("`{shown}` is used {why}")
+}
+
+/// The settings in force, as `profile show` has them.
+pub(super) fn settings(
+    profile: &Profile,
+    context: &Context,
+) -> Vec<(&'static str, serde_json::Value)> {
+    show::settings(profile, context)
+}
+
+/// The keys of two profiles that differ and are about the sandbox itself: what is about files and
+/// commands holds at once.
+pub(super) fn differences(one: &Profile, other: &Profile, context: &Context) -> Vec<String> {
+    const AT_ONCE: [&str; 5] =
+        ["exclude", "gitignore", "guarded", "reconnect_timeout", "mount_timeout"];
+    let (one, other) = (show::document(one, context), show::document(other, context));
+    let keys = one.as_object().into_iter().chain(other.as_object()).flat_map(|all| all.keys());
+    let mut keys: Vec<String> = keys
+        .filter(|key| one.get(key) != other.get(key) && !AT_ONCE.contains(&key.as_str()))
+        .cloned()
+        .collect();
+    keys.sort();
+    keys.dedup();
+    keys
 }
 
 /// What a profile is, in a few words.

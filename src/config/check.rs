@@ -5,6 +5,7 @@
 
 mod clouds;
 mod mount;
+mod setup;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,42 +13,35 @@ use std::ops::Range;
 use toml_edit::{Item, Key, TableLike, Value};
 
 use super::keys::{
-    DRIVERS, KEYS_DOCKER, KEYS_MOUNT, KEYS_NEW_CONTAINER, KEYS_OPERATIONS, KEYS_SYNC, Kind, owners,
-    slips, unknown_driver,
+    DRIVERS, KEYS_DOCKER, KEYS_MOUNT, KEYS_NEW_CONTAINER, KEYS_OPERATIONS, KEYS_SETUP, KEYS_SYNC,
+    Kind, owners, slips, unknown_driver,
 };
-use super::problem::{Bad, ConfigProblem, Source};
+use super::problem::{Bad, ConfigProblem};
+use super::sources::Sources;
 use super::{
     DirectoryConfig, DockerConfig, DriverConfig, LinkKind, Profile, list, nearest, values,
 };
 use crate::ui::visible;
 
-/// Checks the table of one profile.
+/// Checks the merged table of one profile.
 ///
-/// `complete` is false if lines of it could not be read: then nothing is said to be missing.
+/// `complete` is false if lines of it could not be read: then nothing is said to be missing. A
+/// built-in profile has settings only where a variable or a flag says some.
 pub(super) fn profile(
-    source: &Source<'_>,
+    source: &Sources,
     key: &Key,
-    item: &Item,
+    table: &dyn TableLike,
     complete: bool,
 ) -> Result<Profile, Vec<ConfigProblem>> {
     let name = key.get();
-    let mut checker = Checker { source, problems: Vec::new(), complete, meant: Vec::new() };
-    if let Err(bad) = values::profile_name(name) {
-        checker.report(key.span(), bad);
-    }
-    let Some(table) = item.as_table_like() else {
-        let bad = Bad::new(format!(
-            "`profiles.{}` is {}, not a table",
-            visible(name),
-            with_article(item.type_name())
-        ));
-        checker
-            .report(item.span(), bad.hint(format!("begin it with `[profiles.{}]`", visible(name))));
-        return Err(checker.problems);
-    };
+    let fallback = key.span();
+    let mut checker =
+        Checker { source, problems: Vec::new(), complete, meant: Vec::new(), fallback };
     checker.meant = slips(table);
     let kind = checker.kind(table, key);
     checker.keys(table, kind);
+    // Followed where tables are merged; here it only has to be text.
+    checker.text(table, "extends", |text| Ok(text.to_owned()));
     let mut profile = Profile::new(name, DriverConfig::Local);
     profile.env = checker.env(table);
     profile.mode = checker
@@ -62,11 +56,13 @@ pub(super) fn profile(
     profile.on_disconnect = checker.text(table, "on_disconnect", values::on_disconnect);
     profile.reconnect_timeout = checker.text(table, "reconnect_timeout", values::duration);
     profile.mount = checker.mount(table);
+    profile.setup = checker.setup(table);
     // The values of every known key are checked, whichever driver is meant, so that nothing new
     // turns up once the driver is put right; a foreign key was reported as such already.
     let base = checker.text(table, "base", values::absolute_path);
     let docker = checker.docker(table, kind, key);
     let cloud = checker.cloud(table);
+    profile.credential_command = checker.command(table, "credential_command");
     let e2b = checker.e2b(table, kind, &cloud);
     let daytona = checker.daytona(table, kind, &cloud, &docker);
     profile.driver = match kind {
@@ -80,15 +76,18 @@ pub(super) fn profile(
 }
 
 struct Checker<'a> {
-    source: &'a Source<'a>,
+    source: &'a Sources,
     problems: Vec<ConfigProblem>,
     complete: bool,
     /// What the unknown keys are probably slips of: these are not missing as well.
     meant: Vec<&'static str>,
+    /// Where the profile begins: the place of what has none of its own.
+    fallback: Option<Range<usize>>,
 }
 
 impl Checker<'_> {
     fn report(&mut self, span: Option<Range<usize>>, bad: Bad) {
+        let span = span.or_else(|| self.fallback.clone());
         let problem = self.source.problem(span, bad);
         self.problems.push(problem);
     }
@@ -145,6 +144,9 @@ impl Checker<'_> {
             } else if kind == Kind::Local && KEYS_MOUNT.contains(&name) {
                 Bad::new(format!("`{shown}` has no effect with the driver `local`"))
                     .hint("`local` runs in place: there is nothing to mount")
+            } else if kind == Kind::Local && KEYS_SETUP.contains(&name) {
+                Bad::new(format!("`{shown}` has no effect with the driver `local`"))
+                    .hint("`local` runs in place: there is no sandbox to prepare")
             } else if all.contains(&name) {
                 let owners = owners(name);
                 let of = if owners.len() == 1 { "driver" } else { "drivers" };
@@ -284,6 +286,7 @@ impl Checker<'_> {
                 self.text(table, "link", |text| values::one_of("link", text, &values::LINKS))
                     .unwrap_or_default()
             },
+            setup_image: self.setup_image(table),
         };
         if kind == Kind::Docker {
             self.docker_together(table, &config, profile);
@@ -329,6 +332,11 @@ impl Checker<'_> {
                         .hint("a container that runs has the limits that it was started with");
                     self.report(key_span(key), bad);
                 }
+                if config.setup_image {
+                    let bad = Bad::new("`setup_image` has no effect together with `container`")
+                        .hint("a container that runs keeps what `setup` did in it by itself");
+                    self.report(key_span("setup_image"), bad);
+                }
                 if config.link == LinkKind::Socket {
                     let bad = Bad::new("`link = \"socket\"` cannot be together with `container`")
                         .hint(
@@ -360,6 +368,22 @@ fn wrong_type(key: &str, wanted: &str, found: &Item) -> Bad {
         ("true or false", _, Some("true" | "false")) => bad.hint("write it without quotes"),
         _ => bad,
     }
+}
+
+/// What is wrong with the name of a profile, or with something that is no table.
+pub(super) fn head(source: &Sources, key: &Key, item: &Item) -> Vec<ConfigProblem> {
+    let name = key.get();
+    let mut problems = Vec::new();
+    if let Err(bad) = values::profile_name(name) {
+        problems.push(source.problem(key.span(), bad));
+    }
+    if !item.is_table_like() {
+        let (shown, found) = (visible(name), with_article(item.type_name()));
+        let bad = Bad::new(format!("`profiles.{shown}` is {found}, not a table"))
+            .hint(format!("begin it with `[profiles.{shown}]`"));
+        problems.push(source.problem(item.span(), bad));
+    }
+    problems
 }
 
 fn with_article(type_name: &str) -> String {

@@ -103,6 +103,26 @@ pub fn activate(file: &Path, name: &str) -> Result<Profile, ConfigError> {
     Ok(profile)
 }
 
+/// Makes a profile that of one project, whatever the project's own files say. The caller has checked
+/// that it can be used there.
+///
+/// # Errors
+/// If the file cannot be changed.
+pub fn choose_here(file: &Path, root: &Path, name: &str) -> Result<(), ConfigError> {
+    let mut editing = Editing::begin(file)?;
+    let projects = editing.document.entry("projects").or_insert_with(|| {
+        let mut projects = Table::new();
+        projects.set_implicit(true);
+        Item::Table(projects)
+    });
+    if let Some(projects) = projects.as_table_like_mut() {
+        let mut project = Table::new();
+        project.insert("profile", value(name));
+        projects.insert(&root.to_string_lossy(), Item::Table(project));
+    }
+    editing.finish().map(drop)
+}
+
 /// Checks a new profile exactly as one that stands in the file.
 fn check(new: &NewProfile) -> Result<Profile, ConfigError> {
     let mut document = DocumentMut::new();

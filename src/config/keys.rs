@@ -7,7 +7,7 @@ use super::{list, nearest};
 use crate::ui::visible;
 
 /// The keys of every driver.
-pub(super) const KEYS_ALWAYS: [&str; 2] = ["driver", "env"];
+pub(super) const KEYS_ALWAYS: [&str; 3] = ["driver", "env", "extends"];
 /// The keys of every driver with two sides, so not of `local`.
 pub(super) const KEYS_SYNC: [&str; 5] = ["mode", "exclude", "gitignore", "guarded", "root"];
 /// The keys about operations; of every driver whose commands outlive their client, so not of
@@ -16,19 +16,40 @@ pub(super) const KEYS_OPERATIONS: [&str; 3] = ["max_runtime", "on_disconnect", "
 /// The keys about `skync mount`; of every driver with a sandbox, so not of `local`.
 pub(super) const KEYS_MOUNT: [&str; 5] =
     ["mount", "mount_at", "mount_root", "mount_rw", "mount_timeout"];
+/// The keys about preparing a sandbox; of every driver with one, so not of `local`.
+pub(super) const KEYS_SETUP: [&str; 2] = ["setup", "setup_timeout"];
 /// The keys of the docker driver.
-pub(super) const KEYS_DOCKER: [&str; 9] =
-    ["image", "container", "memory", "cpus", "pids", "network", "user", "link", "host"];
+pub(super) const KEYS_DOCKER: [&str; 10] = [
+    "image",
+    "container",
+    "memory",
+    "cpus",
+    "pids",
+    "network",
+    "user",
+    "link",
+    "host",
+    "setup_image",
+];
 /// The keys of the docker driver that only a container of our own can have.
 pub(super) const KEYS_NEW_CONTAINER: [&str; 4] = ["memory", "cpus", "pids", "network"];
 /// The keys of the directory driver.
 pub(super) const KEYS_DIRECTORY: [&str; 1] = ["base"];
 /// The keys of the e2b driver.
-pub(super) const KEYS_E2B: [&str; 6] =
-    ["template", "timeout", "internet", "on_timeout", "user", "link"];
+pub(super) const KEYS_E2B: [&str; 7] =
+    ["template", "timeout", "internet", "on_timeout", "user", "link", "credential_command"];
 /// The keys of the daytona driver.
-pub(super) const KEYS_DAYTONA: [&str; 8] =
-    ["snapshot", "image", "cpus", "memory", "disk", "target", "timeout", "internet"];
+pub(super) const KEYS_DAYTONA: [&str; 9] = [
+    "snapshot",
+    "image",
+    "cpus",
+    "memory",
+    "disk",
+    "target",
+    "timeout",
+    "internet",
+    "credential_command",
+];
 /// The drivers there are.
 pub(super) const DRIVERS: [&str; 5] = ["docker", "e2b", "daytona", "directory", "local"];
 /// The drivers that have keys of their own.
@@ -47,6 +68,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// The driver of this name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        let all = [Self::Local, Self::Directory, Self::Docker, Self::E2b, Self::Daytona];
+        all.into_iter().find(|kind| kind.name() == name)
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Local => "local",
@@ -64,6 +91,7 @@ impl Kind {
             keys.extend(KEYS_SYNC);
             keys.extend(KEYS_OPERATIONS);
             keys.extend(KEYS_MOUNT);
+            keys.extend(KEYS_SETUP);
         }
         if self == Self::Unknown {
             // Some are of several drivers.

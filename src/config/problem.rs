@@ -1,19 +1,22 @@
-//! One thing that is wrong in the configuration file, with the place, for a person.
+//! One thing that is wrong in the configuration, with the place, for a person.
 
 use std::fmt;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::ui::visible;
 
 /// Longest part of a source line that is shown, in characters.
-const EXCERPT_CHARS_MAX: usize = 100;
+pub(super) const EXCERPT_CHARS_MAX: usize = 100;
 
-/// Something wrong in the configuration file.
+/// Something wrong in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigProblem {
-    /// The file.
+    /// The file; what says it instead if that is a variable or a flag.
     pub file: PathBuf,
+    /// A variable or a flag says it: then line and column mean nothing.
+    pub outside: bool,
+    /// Where in all layers: problems are told in this order.
+    pub(super) at: usize,
     /// Its line, from 1.
     pub line: usize,
     /// The character in the line, from 1.
@@ -23,9 +26,9 @@ pub struct ConfigProblem {
     /// What to do.
     pub hint: Option<String>,
     /// The line itself, for [`ConfigProblem::render`].
-    excerpt: String,
+    pub(super) excerpt: String,
     /// How many characters of it are meant.
-    width: usize,
+    pub(super) width: usize,
 }
 
 impl ConfigProblem {
@@ -50,6 +53,9 @@ impl ConfigProblem {
 impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = visible(&self.file.display().to_string());
+        if self.outside {
+            return write!(f, "{file}: {}", self.message);
+        }
         write!(f, "{file}:{}:{}: {}", self.line, self.column, self.message)
     }
 }
@@ -72,40 +78,9 @@ impl Bad {
     }
 }
 
-/// The text that is checked and where it comes from.
-pub(super) struct Source<'a> {
-    pub(super) file: &'a Path,
-    pub(super) text: &'a str,
-}
-
-impl Source<'_> {
-    /// Puts a problem at a place in the text; at its start if the place is not known.
-    pub(super) fn problem(&self, span: Option<Range<usize>>, bad: Bad) -> ConfigProblem {
-        let span = span.unwrap_or(0..0);
-        let start = self.text.floor_char_boundary(span.start);
-        let end = self.text.floor_char_boundary(span.end.max(start));
-        let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
-        let line_end = self.text[start..].find('\n').map_or(self.text.len(), |at| start + at);
-        let before = &self.text[line_start..start];
-        let meant = &self.text[start..end.min(line_end)];
-        ConfigProblem {
-            file: self.file.to_owned(),
-            line: self.text[..start].matches('\n').count() + 1,
-            column: before.chars().count() + 1,
-            message: bad.message,
-            hint: bad.hint,
-            excerpt: excerpt(&self.text[line_start..line_end]),
-            width: meant
-                .chars()
-                .count()
-                .min(EXCERPT_CHARS_MAX.saturating_sub(before.chars().count())),
-        }
-    }
-}
-
 /// One source line as it can be shown: cut, without control characters, and without the value of a
 /// variable that looks like a secret.
-fn excerpt(line: &str) -> String {
+pub(super) fn excerpt(line: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     match line.split_once('=') {
         Some((name, _)) if looks_secret(line) => {

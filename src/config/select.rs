@@ -1,9 +1,11 @@
 //! Which profile is meant, and why: a function from values to values.
 
 use std::fmt;
+use std::ops::Range;
 
 use super::file::{Config, ConfigError};
-use super::{ConfigProblem, Profile};
+use super::sources::{Level, Place};
+use super::{ConfigProblem, Profile, judge};
 
 /// What made a profile the selected one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,21 +14,45 @@ pub enum Origin {
     Flag,
     /// The variable `SKYNC_PROFILE`.
     Environment,
-    /// `profile` in the configuration file, written by `skync profile use`.
+    /// `[projects."/path"]` in the user's own file, written by `skync use --here`.
+    ChosenHere,
+    /// `profile` in the project's `skync.local.toml`.
+    ProjectLocal,
+    /// `profile` in the project's `skync.toml`.
+    Project,
+    /// `profile` in the user's own file, written by `skync profile use`.
     Active,
-    /// It is the only one in the file.
+    /// `profile` in the administrator's file.
+    System,
+    /// It is the only one there is.
     Sole,
     /// Nothing says otherwise.
     BuiltIn,
 }
 
 impl Origin {
+    /// What a file of this level is as an origin.
+    pub(super) fn of(level: Level) -> Self {
+        match level {
+            Level::System => Self::System,
+            Level::User => Self::Active,
+            Level::Project => Self::Project,
+            Level::ProjectLocal => Self::ProjectLocal,
+            Level::Variable => Self::Environment,
+            Level::Flag => Self::Flag,
+        }
+    }
+
     /// A word for programs.
     pub fn word(self) -> &'static str {
         match self {
             Self::Flag => "flag",
             Self::Environment => "environment",
+            Self::ChosenHere => "chosen-here",
+            Self::ProjectLocal => "project-local",
+            Self::Project => "project",
             Self::Active => "active",
+            Self::System => "system",
             Self::Sole => "sole",
             Self::BuiltIn => "built-in",
         }
@@ -38,11 +64,29 @@ impl fmt::Display for Origin {
         f.write_str(match self {
             Self::Flag => "because of `--profile`",
             Self::Environment => "because of SKYNC_PROFILE",
+            Self::ChosenHere => "because of `skync use` in this project",
+            Self::ProjectLocal => "because of the project's `skync.local.toml`",
+            Self::Project => "because of the project's `skync.toml`",
             Self::Active => "because of `skync profile use`",
+            Self::System => "because of the configuration of this machine",
             Self::Sole => "because it is the only profile in the configuration",
             Self::BuiltIn => "because no profile was chosen",
         })
     }
+}
+
+/// What one file says about which profile is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The profile's name.
+    pub name: String,
+    /// What it is.
+    pub why: Origin,
+    /// Who says it.
+    pub level: Level,
+    /// Where.
+    pub place: Option<Place>,
+    pub(super) span: Option<Range<usize>>,
 }
 
 /// The profile to work with.
@@ -52,7 +96,7 @@ pub struct Selected {
     pub profile: Profile,
     /// Why this one.
     pub why: Origin,
-    /// What is wrong elsewhere in the file; to be told, not to stop for.
+    /// What is wrong elsewhere; to be told, not to stop for.
     pub warnings: Vec<ConfigProblem>,
 }
 
@@ -67,21 +111,28 @@ pub fn choose(config: &Config, flag: Option<&str>, env: Option<&str>) -> (String
     if let Some(name) = given(env) {
         return (name, Origin::Environment);
     }
-    if let Some(name) = given(config.active.as_deref()) {
-        return (name, Origin::Active);
+    // The user's own word for this project outranks what the project's files say.
+    let mut choices: Vec<_> = config.choices.iter().filter(|one| !one.name.is_empty()).collect();
+    choices.sort_by_key(|choice| choice.why as u8);
+    if let Some(choice) = choices.first() {
+        return (choice.name.clone(), choice.why);
     }
-    match config.profiles.as_slice() {
+    // A project that only adds profiles must not change which one is used without it.
+    let of_own = config.own.as_deref().filter(|own| !own.profiles.is_empty());
+    match of_own.unwrap_or(config).profiles.as_slice() {
         [(name, _)] => (name.clone(), Origin::Sole),
         _ => ("directory".to_owned(), Origin::BuiltIn),
     }
 }
 
 impl Config {
-    /// Selects a profile: `--profile`, then SKYNC_PROFILE, then what `profile use` wrote, then the
-    /// sole profile of the file, then the built-in `directory`.
+    /// Selects a profile: `--profile`, then SKYNC_PROFILE, then what the files say (the user's for this
+    /// project, the project's, the user's, the administrator's), then the sole profile, then the
+    /// built-in `directory`.
     ///
     /// # Errors
-    /// If there is no such profile, if it has a problem, or if the choice rests on the file and the
+    /// If there is no such profile, if it has a problem, if it rests on what a project says and the
+    /// user has not let count ([`ConfigError::Untrusted`]), or if the choice rests on the file and the
     /// file has problems outside its profiles: running in another sandbox than the one that was
     /// meant is worse than not running.
     pub fn select(&self, flag: Option<&str>, env: Option<&str>) -> Result<Selected, ConfigError> {
@@ -100,7 +151,11 @@ impl Config {
             });
         }
         match self.profile(&name) {
-            Some(Ok(profile)) => Ok(Selected { profile, why, warnings: self.all_problems() }),
+            Some(Ok(mut profile)) => {
+                profile.project_files = self.layers.digests();
+                judge::check(self, &name, why, &profile)?;
+                Ok(Selected { profile, why, warnings: self.all_problems() })
+            }
             Some(Err(problems)) => Err(unusable(problems)),
             // In a file that could not be read to its end, the name may be in the rest.
             None if !self.problems.is_empty() => Err(unusable(self.problems.clone())),

@@ -222,6 +222,17 @@ pub(super) fn env_value(value: &str) -> Result<String, Bad> {
     Ok(value.to_owned())
 }
 
+/// A line for a shell, run to prepare a sandbox.
+pub(super) fn setup_line(text: &str) -> Result<String, Bad> {
+    if text.trim().is_empty() {
+        return Err(Bad::new("an empty line is not a command").hint("leave it out"));
+    }
+    if text.contains('\0') {
+        return Err(Bad::new("a command cannot hold a NUL byte"));
+    }
+    Ok(text.to_owned())
+}
+
 /// A pattern of gitignore syntax.
 pub(super) fn pattern(text: &str) -> Result<String, Bad> {
     let shown = visible(text);
@@ -250,6 +261,23 @@ fn reason(error: &ignore::Error) -> String {
     }
 }
 
+/// A program and its arguments.
+pub(super) fn command(words: Vec<String>) -> Result<Vec<String>, Bad> {
+    let Some(program) = words.first().filter(|program| !program.is_empty()) else {
+        return Err(Bad::new("it names no program")
+            .hint("write the program and its arguments, as in `[\"pass\", \"show\", \"e2b\"]`"));
+    };
+    if program.contains('/') && !program.starts_with('/') {
+        // It would be another program in each directory.
+        return Err(Bad::new(format!("`{}` is a relative path", visible(program)))
+            .hint("write the name of a program in PATH, or an absolute path"));
+    }
+    if words.iter().any(|word| word.contains('\0')) {
+        return Err(Bad::new("an argument cannot hold a NUL byte"));
+    }
+    Ok(words)
+}
+
 /// The names of [`SyncMode`].
 pub(super) const MODES: [(&str, SyncMode); 4] = [
     ("two-way-safe", SyncMode::TwoWaySafe),
@@ -257,6 +285,9 @@ pub(super) const MODES: [(&str, SyncMode); 4] = [
     ("one-way-safe", SyncMode::OneWaySafe),
     ("one-way-replica", SyncMode::OneWayReplica),
 ];
+
+/// The names alone.
+pub(super) const MODE_WORDS: [&str; 4] = [MODES[0].0, MODES[1].0, MODES[2].0, MODES[3].0];
 
 /// The names of [`LinkKind`].
 pub(super) const LINKS: [(&str, LinkKind); 3] =

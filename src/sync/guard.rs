@@ -43,7 +43,13 @@ mod tests;
 ///
 /// A `.git` that is not a directory points to the directory that git takes for it, and `commondir`
 /// in it to another one: with either, any file could become a repository's configuration.
-pub const DEFAULT_PATTERNS: [&str; 16] = [
+///
+/// What says what is left out is guarded too: a sandbox that took a line out of it would be sent, by the
+/// next session, what was kept from it.
+pub const DEFAULT_PATTERNS: [&str; 19] = [
+    ".skyncignore",
+    "/skync.toml",
+    "/skync.local.toml",
     ".git",
     "!.git/",
     "**/.git/hooks",

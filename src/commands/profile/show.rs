@@ -9,6 +9,7 @@ use crate::config::problem::looks_secret;
 use crate::config::quantity::duration_text;
 use crate::config::{ConfigError, DriverConfig, LinkKind, Profile, SyncMode};
 use crate::error::CliError;
+use crate::session::setup;
 use crate::ui::render::SCHEMA_VERSION;
 use crate::ui::visible;
 
@@ -84,7 +85,7 @@ pub(super) fn document(profile: &Profile, context: &Context) -> Value {
 }
 
 /// The settings in the order of the file.
-fn settings(profile: &Profile, context: &Context) -> Vec<(&'static str, Value)> {
+pub(super) fn settings(profile: &Profile, context: &Context) -> Vec<(&'static str, Value)> {
     let mut settings = vec![("driver", json!(profile.driver.name()))];
     match &profile.driver {
         DriverConfig::Local => return settings,
@@ -102,6 +103,7 @@ fn settings(profile: &Profile, context: &Context) -> Vec<(&'static str, Value)> 
             ("network", json!(docker.network)),
             ("user", json!(docker.user)),
             ("link", json!(link_word(docker.link))),
+            ("setup_image", json!(docker.setup_image)),
         ]),
         DriverConfig::E2b(e2b) => settings.extend([
             ("template", json!(e2b.template.as_deref().unwrap_or("base"))),
@@ -110,6 +112,7 @@ fn settings(profile: &Profile, context: &Context) -> Vec<(&'static str, Value)> 
             ("on_timeout", json!(e2b.on_timeout)),
             ("user", json!(e2b.user)),
             ("link", json!(e2b.link)),
+            ("credential_command", json!(profile.credential_command)),
         ]),
         DriverConfig::Daytona(daytona) => settings.extend([
             ("snapshot", json!(daytona.snapshot)),
@@ -120,6 +123,7 @@ fn settings(profile: &Profile, context: &Context) -> Vec<(&'static str, Value)> 
             ("target", json!(daytona.target)),
             ("timeout", json!(daytona.timeout.map(duration_text))),
             ("internet", json!(daytona.internet)),
+            ("credential_command", json!(profile.credential_command)),
         ]),
     }
     settings.extend([
@@ -131,6 +135,9 @@ fn settings(profile: &Profile, context: &Context) -> Vec<(&'static str, Value)> 
         ("max_runtime", json!(profile.max_runtime.map(duration_text))),
         ("on_disconnect", json!(profile.on_disconnect.map(|what| what.to_string()))),
         ("reconnect_timeout", json!(profile.reconnect_timeout.map(duration_text))),
+        ("setup", json!(profile.setup.commands)),
+        ("setup_kept", json!(kept(profile, context))),
+        ("setup_timeout", json!(profile.setup.timeout.map(duration_text))),
         ("mount", json!(profile.mount.with_up)),
         ("mount_at", json!(profile.mount.at.as_ref().map(|at| at.to_string_lossy()))),
         ("mount_root", json!(profile.mount.root.as_ref().map(|root| root.to_string_lossy()))),
@@ -138,6 +145,14 @@ fn settings(profile: &Profile, context: &Context) -> Vec<(&'static str, Value)> 
         ("mount_timeout", json!(profile.mount.timeout.map(duration_text))),
     ]);
     settings
+}
+
+/// Under which name the prepared sandbox of a profile is kept, if it is.
+fn kept(profile: &Profile, context: &Context) -> Option<String> {
+    let key = setup::key(profile)?;
+    let all = setup::records::kept(&context.places).into_iter();
+    let mut its = all.filter(|record| record.key == key && record.driver == profile.driver);
+    its.next().map(|record| record.name)
 }
 
 /// What holds for a setting that is not set.
@@ -158,7 +173,8 @@ fn default_words(profile: &Profile, key: &str) -> Option<&'static str> {
         "mount_at" => Some("(~/.remote and the profile's name)"),
         "mount_root" => Some("(the project)"),
         "mount_timeout" => Some("(30s)"),
-        "guarded" => Some("(what git, direnv, husky and VS Code would run)"),
+        "setup_timeout" => Some("(30m)"),
+        "guarded" => Some("(what git, direnv, husky and VS Code would run, and rule files)"),
         _ => None,
     }
 }

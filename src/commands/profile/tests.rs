@@ -77,7 +77,7 @@ fn a_broken_profile_is_listed_as_such() {
     let error = run(&context, &ProfileCommand::Validate(ValidateArgs::default())).unwrap_err();
     assert_eq!(error.code, ExitCode::Config);
     assert!(error.details[0].contains("config.toml:1:11: the profile `a` has neither"));
-    let good = UseArgs { name: "local".to_owned() };
+    let good = UseArgs { name: "local".to_owned(), here: false, everywhere: true };
     run(&context, &ProfileCommand::Use(good)).unwrap();
     run(&context, &ProfileCommand::Validate(ValidateArgs::default())).unwrap();
     let all = ValidateArgs { all: true, offline: true, ..ValidateArgs::default() };
@@ -106,14 +106,17 @@ fn a_profile_is_shown_with_its_defaults_and_without_its_secrets() {
       network           (the engine's default)
       user              (the image's)
       link              auto
+      setup_image       false
       mode              two-way-safe
       exclude           ["dist/"]
       gitignore         false
-      guarded           (what git, direnv, husky and VS Code would run)
+      guarded           (what git, direnv, husky and VS Code would run, and rule files)
       root              (where the project is here)
       max_runtime       (no limit)
       on_disconnect     (10m)
       reconnect_timeout (10m)
+      setup             nothing
+      setup_timeout     (30m)
       mount             false
       mount_at          (~/.remote and the profile's name)
       mount_root        (the project)

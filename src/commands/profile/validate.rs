@@ -7,8 +7,9 @@ use crate::commands::Context;
 use crate::commands::profile::deep;
 use crate::config::select::choose;
 use crate::config::{Config, ConfigError, ConfigProblem, DriverConfig, Profile};
-use crate::driver::{self, DriverError, ErrorKind};
+use crate::driver::{self, DriverError};
 use crate::error::{CliError, ExitCode};
+use crate::session::errors::exit_code;
 use crate::ui::render::SCHEMA_VERSION;
 use crate::ui::{print, visible};
 
@@ -62,8 +63,14 @@ async fn check(
     let mut found = Found { checked: Vec::new(), offline: Vec::new(), online: Vec::new() };
     if args.all {
         found.offline = config.all_problems();
-        found.checked =
-            config.names().iter().filter_map(|name| config.profile(name)?.ok()).collect();
+        for name in config.names() {
+            // What is not trusted is not asked what it thinks of this either.
+            match config.select(Some(&name), None) {
+                Ok(selected) => found.checked.push(selected.profile),
+                Err(ConfigError::Untrusted { problems, .. }) => found.offline.extend(problems),
+                Err(_) => {}
+            }
+        }
     } else {
         let flag = args.name.as_deref().or(context.profile_flag.as_deref());
         match config.select(flag, context.profile_env.as_deref()) {
@@ -108,8 +115,10 @@ impl Found {
         let mut error = CliError::new(code, format!("{count} {problems} found"));
         error.details = self.offline.iter().map(ConfigProblem::render).collect();
         error.details.extend(self.online.iter().map(|(name, error)| online_block(name, error)));
-        if !self.offline.is_empty() {
-            let file = visible(&config.file.to_string_lossy());
+        if let Some(first) = self.offline.first() {
+            // A variable or a flag is not corrected in a file, but the rest may be.
+            let file = if first.outside { &config.file } else { &first.file };
+            let file = visible(&file.to_string_lossy());
             error = error.hint(format!("correct them in `{file}`"));
         }
         Some(error)
@@ -127,14 +136,4 @@ fn online_block(name: &str, error: &DriverError) -> String {
         block += &format!("\n  = {}", visible(hint));
     }
     block
-}
-
-fn exit_code(kind: ErrorKind) -> ExitCode {
-    match kind {
-        ErrorKind::Unreachable => ExitCode::Unreachable,
-        ErrorKind::NotFound | ErrorKind::Gone => ExitCode::NotFound,
-        ErrorKind::Invalid => ExitCode::Config,
-        ErrorKind::Exhausted => ExitCode::Exhausted,
-        ErrorKind::Denied | ErrorKind::NoAgent | ErrorKind::Failed => ExitCode::Failed,
-    }
 }

@@ -24,6 +24,15 @@ pub(super) struct Cloud {
 }
 
 impl Checker<'_> {
+    /// Reads a list of a program and its arguments.
+    pub(super) fn command(&mut self, table: &dyn TableLike, key: &str) -> Option<Vec<String>> {
+        let list = "a list of a program and its arguments";
+        let words = self.value(table, key, list, |value| {
+            value.as_array()?.iter().map(|word| word.as_str().map(str::to_owned)).collect()
+        })?;
+        self.checked(key, table.get(key)?, values::command(words))
+    }
+
     pub(super) fn cloud(&mut self, table: &dyn TableLike) -> Cloud {
         let internet = self.value(table, "internet", "true or false", Value::as_bool);
         Cloud { timeout: self.text(table, "timeout", timeout), internet: internet.unwrap_or(true) }
@@ -181,6 +190,17 @@ mod tests {
             ("e2b", "on_timeout = \"stop\"", "`on_timeout`: `stop` is not a way to end"),
             ("e2b", "image = \"a\"", "`image` belongs to the drivers `docker`, `daytona`"),
             ("e2b", "snapshot = \"a\"", "`snapshot` belongs to the driver `daytona`"),
+            (
+                "e2b",
+                "credential_command = \"pass show e2b\"",
+                "`credential_command` must be a list of a program and its arguments, not text",
+            ),
+            ("daytona", "credential_command = []", "`credential_command`: it names no program"),
+            (
+                "e2b",
+                "credential_command = [\"bin/key\"]",
+                "`credential_command`: `bin/key` is a relative path",
+            ),
             ("e2b", "template = \"a b\"", "`template`: `a b` cannot be the name of a template"),
             ("daytona", "cpus = 2", "`cpus` has no effect without `image`"),
             ("daytona", "image = \"a\"\ncpus = 1.5", "`cpus`: Daytona has whole CPUs only"),

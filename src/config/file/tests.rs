@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::*;
 use crate::config::{
     DirectoryConfig, DockerConfig, DriverConfig, LinkKind, MountConfig, OnDisconnect, Origin,
-    SyncMode,
+    SetupCommand, SetupConfig, SyncMode,
 };
+use crate::error::{CliError, ExitCode};
 
 fn parse(text: &str) -> Config {
     Config::parse(Path::new("config.toml"), text.as_bytes())
@@ -25,10 +26,7 @@ fn of_docker(lines: &str) -> Vec<String> {
     parse(&text).all_problems().into_iter().map(|problem| problem.message).collect()
 }
 
-#[test]
-fn everything_that_can_be_set_is_read() {
-    let config = parse(
-        r#"
+const EVERYTHING: &str = r#"
 profile = "dev"
 [profiles.dev]
 driver = "docker"
@@ -56,8 +54,11 @@ base = "/var/sandboxes"
 [profiles.here]
 driver = "local"
 env = { CI = "1" }
-"#,
-    );
+"#;
+
+#[test]
+fn everything_that_can_be_set_is_read() {
+    let config = parse(EVERYTHING);
     assert_eq!(config.all_problems(), []);
     assert_eq!(config.active.as_deref(), Some("dev"));
     assert_eq!(config.names(), ["dev", "copy", "here", "local", "directory"]);
@@ -76,6 +77,7 @@ env = { CI = "1" }
                 network: Some("none".into()),
                 user: Some("1000:1000".into()),
                 link: LinkKind::Stdio,
+                setup_image: false,
             }),
             env: [("KEY".to_owned(), "value".to_owned())].into(),
             mode: SyncMode::OneWaySafe,
@@ -87,6 +89,10 @@ env = { CI = "1" }
             on_disconnect: Some(OnDisconnect::After(Duration::from_secs(120))),
             reconnect_timeout: Some(Duration::from_secs(90)),
             mount: MountConfig::default(),
+            credential_command: None,
+            setup: SetupConfig::default(),
+            fixed: Vec::new(),
+            project_files: BTreeMap::new(),
         }
     );
     let base = Some("/var/sandboxes".into());
@@ -94,6 +100,33 @@ env = { CI = "1" }
     assert_eq!(copy.driver, DriverConfig::Directory(DirectoryConfig { base }));
     let here = config.profile("here").unwrap().unwrap();
     assert_eq!(here.env.get("CI").map(String::as_str), Some("1"));
+}
+
+#[test]
+fn how_a_sandbox_is_prepared_is_read() {
+    let messages = |text: &str| -> Vec<String> {
+        parse(text).all_problems().into_iter().map(|problem| problem.message).collect()
+    };
+    let config = parse("[profiles.dev]\ndriver = \"directory\"\nsetup = \"make deps\"\n");
+    let setup = config.profile("dev").unwrap().unwrap().setup;
+    assert_eq!(setup.commands, [SetupCommand::Line("make deps".into())]);
+    let text = "[profiles.dev]\ndriver = \"docker\"\nimage = \"a\"\nsetup = [\"apt-get install git\", \
+                [\"/bin/tool\", \"--all\"]]\nsetup_timeout = \"5m\"\nsetup_image = true\n";
+    let dev = parse(text).profile("dev").unwrap().unwrap();
+    let tool = vec!["/bin/tool".to_owned(), "--all".to_owned()];
+    let line = SetupCommand::Line("apt-get install git".into());
+    assert_eq!(dev.setup.commands, [line, SetupCommand::Argv(tool)]);
+    assert_eq!(dev.setup.timeout, Some(Duration::from_secs(300)));
+    assert!(matches!(dev.driver, DriverConfig::Docker(docker) if docker.setup_image));
+    let bad = of_docker("setup = [[]]");
+    assert!(bad[0].starts_with("`setup`: a command that is a list has a program"), "{bad:?}");
+    let local = messages("[profiles.here]\ndriver = \"local\"\nsetup = \"x\"\n");
+    assert_eq!(local, ["`setup` has no effect with the driver `local`"]);
+    let elsewhere = "[profiles.a]\ndriver = \"e2b\"\nsetup = \"x\"\nsetup_image = true\n";
+    assert_eq!(messages(elsewhere), ["`setup_image` belongs to the driver `docker`"]);
+    let named = "[profiles.a]\ndriver = \"docker\"\ncontainer = \"c\"\nsetup = \"x\"\n\
+                 setup_image = true\n";
+    assert_eq!(messages(named), ["`setup_image` has no effect together with `container`"]);
 }
 
 #[test]
@@ -322,6 +355,11 @@ fn bad_values_are_named() {
         ("root = \"~/app\"", "`root`: `~/app` is not an absolute path"),
         ("root = \"/a/../b\"", "`root`: `/a/../b` is not a plain path"),
         ("root = \"/\"", "`root`: `/` is the whole machine"),
+        ("setup = 1", "`setup` must be a list, not an integer"),
+        ("setup = [1]", "`setup`: an integer is not a command"),
+        ("setup = \" \"", "`setup`: an empty line is not a command"),
+        ("setup_timeout = \"0s\"", "`setup_timeout`: `0s` is not a time"),
+        ("setup_image = true", "`setup_image` has no effect without `setup`"),
         ("mount = \"yes\"", "`mount` must be true or false, not text"),
         ("mount_at = \"box\"", "`mount_at`: `box` is not an absolute path"),
         ("mount_root = \"../x\"", "`mount_root`: `../x` is not a plain path"),
