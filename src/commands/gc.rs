@@ -1,7 +1,9 @@
 //! `skync gc`: finds and removes what crashes left behind, over all profiles.
 //!
-//! Only what the journal announces is touched, and only if no session says that it lives; and mounts of
-//! ours whose process is gone.
+//! Only what the journal announces is touched, and only if no session says that it lives; mounts of
+//! ours whose process is gone; and prepared images that are of no use any more (`kept`).
+
+mod kept;
 
 use std::io;
 use std::path::PathBuf;
@@ -17,7 +19,8 @@ use crate::operation::{Record, Store};
 use crate::session::cleanup::{self, Cleaned};
 use crate::session::journal::{Entry, Journal};
 use crate::session::{key, socket};
-use crate::ui::{print, render, visible};
+use crate::ui::render::{SCHEMA_VERSION, error_document};
+use crate::ui::{print, visible};
 
 /// Removes what is left of sessions that are gone.
 ///
@@ -39,14 +42,14 @@ pub async fn run(args: &GcArgs, context: &Context) -> Result<ExitCode, CliError>
             }
             Err(error) => {
                 let text = format!("session {} ({}): {error}", entry.id, entry.profile.name);
-                render::warning(&visible(&text), context.style);
+                context.caution(&text);
                 failed.push(json!({ "session": entry.id, "error": error.to_string() }));
             }
         }
     }
     for id in &unreadable {
         let text = format!("the journal entry {id} cannot be read, so what it announces is kept");
-        render::warning(&text, context.style);
+        context.caution(&text);
         failed.push(json!({ "session": id, "error": "unreadable" }));
     }
     for (at, result) in mounts(args.dry_run) {
@@ -58,24 +61,53 @@ pub async fn run(args: &GcArgs, context: &Context) -> Result<ExitCode, CliError>
                 removed.push(json!({ "session": null, "what": what }));
             }
             Err(error) => {
-                render::warning(&visible(&format!("{what}: {error}")), context.style);
+                context.caution(&format!("{what}: {error}"));
                 failed.push(json!({ "session": null, "error": error.to_string() }));
             }
         }
     }
+    let images = kept::all(args, context).await;
+    images.iter().for_each(|image| image.count(&mut removed, &mut failed));
     if !args.dry_run {
         forget_operations(context)?;
+        kept::forget(context)?;
     }
     if removed.is_empty() && failed.is_empty() {
         context.tell("nothing is left over");
     }
+    said(removed, failed, &images, context)
+}
+
+/// What was removed and what was not: one document for a program, also if something failed.
+fn said(
+    removed: Vec<Value>,
+    failed: Vec<Value>,
+    images: &[kept::Image],
+    context: &Context,
+) -> Result<ExitCode, CliError> {
+    let error = failed_error(failed.len());
     if context.json {
-        let ok = failed.is_empty();
-        let document: Value =
-            json!({ "schema_version": 1, "ok": ok, "removed": removed, "failed": failed });
+        let mut document = match &error {
+            None => json!({ "schema_version": SCHEMA_VERSION, "ok": true }),
+            Some(error) => error_document(error),
+        };
+        document["removed"] = removed.into();
+        document["failed"] = failed.into();
+        document["images"] = images.iter().map(kept::Image::document).collect::<Vec<_>>().into();
         print(&format!("{document}\n"))?;
+        return Ok(error.map_or(ExitCode::Done, |error| error.code));
     }
-    Ok(if failed.is_empty() { ExitCode::Done } else { ExitCode::Failed })
+    error.map_or(Ok(ExitCode::Done), Err)
+}
+
+fn failed_error(count: usize) -> Option<CliError> {
+    let message = match count {
+        0 => return None,
+        1 => "1 thing that is left over could not be removed".to_owned(),
+        count => format!("{count} things that are left over could not be removed"),
+    };
+    let error = CliError::new(ExitCode::Failed, message);
+    Some(error.hint("`skync gc` again tries it again; the warnings say what stands in the way"))
 }
 
 /// Takes away the mounts that nobody answers for; those of other users are theirs.

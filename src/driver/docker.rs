@@ -7,17 +7,19 @@
 //!
 //! In reading order: `address` and `engine` reach the engine, `image`, `user` and
 //! `archive` are what a creation needs, `container` and `named` (with `running` and
-//! `command`) are the two kinds of sandbox, `link`, `stream` and `monitor` are how a live one is reached and watched.
+//! `command`) are the two kinds of sandbox, `prepared` keeps what was made of an image, `link`, `stream` and `monitor` are how a live one is reached and watched.
 
 mod address;
 mod archive;
 mod command;
 mod container;
 mod engine;
+mod examine;
 mod image;
 mod link;
 mod monitor;
 mod named;
+mod prepared;
 mod running;
 mod stream;
 mod user;
@@ -39,6 +41,7 @@ use tokio::sync::OnceCell;
 
 use self::address::Surroundings;
 use self::engine::{Engine, status};
+pub use self::examine::{Engaged, Examined, engine_address, examine, local_images};
 use self::image::ImageName;
 use self::link::Live;
 use crate::config::DockerConfig;
@@ -231,6 +234,22 @@ impl Driver for Docker {
         }
         self.forget(&sandbox.id);
         Ok(())
+    }
+
+    async fn keep_prepared(&self, sandbox: &Sandbox) -> Result<(), DriverError> {
+        prepared::keep(self.engine().await?, sandbox, self.config.user.as_deref()).await
+    }
+
+    async fn kept_bytes(&self, name: &str) -> Result<Option<u64>, DriverError> {
+        prepared::bytes(self.engine().await?, name).await
+    }
+
+    async fn remove_kept(&self, name: &str) -> Result<(), DriverError> {
+        prepared::remove(self.engine().await?, name).await
+    }
+
+    async fn nameless_kept(&self, owner: &str) -> Result<Vec<String>, DriverError> {
+        prepared::nameless(self.engine().await?, owner).await
     }
 
     async fn find(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Sandbox>, DriverError> {

@@ -1,5 +1,7 @@
 //! The sandbox that a session has at this time: made, dialled, synchronised, removed.
 
+mod setup;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,10 +19,14 @@ use crate::link::{self, Link, LinkError};
 use crate::session::Spec;
 use crate::session::errors::{driver_error, link_error, state_error, sync_error};
 use crate::session::journal::{Entry, Journal, MountRecord};
+use crate::session::setup::key;
+use crate::session::setup::show::Now;
 use crate::state;
 use crate::sync::engine::{Engine, Settings, SyncError};
 use crate::sync::host::Host;
 use crate::sync::transfer::Counters;
+
+pub(super) use self::setup::Setup;
 
 /// How long the agent lives without its session (`design.md` §9), if it is on this machine.
 const LEASE: Duration = Duration::from_secs(45);
@@ -55,6 +61,13 @@ pub struct Live {
     counters: Arc<Counters>,
 }
 
+/// A link, and what another one to the same agent needs.
+struct Line {
+    link: Link,
+    secret: LinkSecret,
+    epoch: u64,
+}
+
 /// What is known of a sandbox whose link has ended.
 pub struct Autopsy {
     /// In words for a person: a sentence without a stop.
@@ -75,6 +88,7 @@ pub struct Maker {
     may_be_left: bool,
     /// A person sits at a terminal of a command: a link's end is to be noticed sooner.
     person: watch::Receiver<bool>,
+    setup: Setup,
 }
 
 /// What became of a sandbox that an earlier process of the session made.
@@ -89,16 +103,17 @@ pub enum Adopted {
 
 impl Maker {
     /// For one session; its entry is not in the journal yet, unless it succeeds one that died.
-    pub fn new(
+    pub(super) fn new(
         spec: Spec,
         driver: Arc<dyn Driver>,
         journal: Journal,
         entry: Entry,
         owner: String,
         person: watch::Receiver<bool>,
+        setup: Setup,
     ) -> Self {
         let runtime = entry.runtime.clone();
-        Self { spec, driver, journal, entry, runtime, owner, may_be_left: false, person }
+        Self { spec, driver, journal, entry, runtime, owner, may_be_left: false, person, setup }
     }
 
     fn sandbox_spec(&self) -> SandboxSpec {
@@ -109,6 +124,7 @@ impl Maker {
             root,
             lease: if self.driver.is_remote() { self.spec.profile.outlives() } else { LEASE },
             runtime: self.runtime.clone(),
+            preparation: key(&self.spec.profile),
         }
     }
 
@@ -130,6 +146,10 @@ impl Maker {
     ) -> Result<Live, CliError> {
         let secret = LinkSecret(random_secret());
         let spec = self.sandbox_spec();
+        if !revive {
+            // What was known of this is of one that is gone.
+            (self.entry.prepared, self.entry.preparing) = (None, false);
+        }
         // Written down, and on the disk, before the driver makes anything. The secret is for the
         // process that goes on if this one dies; it lies where only the user reaches.
         state::write_atomic(&self.secret_file(), &secret.0, 0o600)
@@ -141,13 +161,18 @@ impl Maker {
         self.may_be_left = sandbox.as_ref().is_err_and(|error| error.unclear);
         let sandbox = sandbox.map_err(driver_error)?;
         self.entry.sandbox = Some(sandbox.clone());
+        self.entry.preparing = !revive && self.is_to_be_prepared(&sandbox);
         if let Err(error) = self.journal.write(&self.entry) {
             if !revive {
                 self.remove(&sandbox).await?;
             }
             return Err(state_error(&error));
         }
-        match self.start(&sandbox, secret, host, command_line).await {
+        // Preparing can take long, and whoever waits for it may leave.
+        self.may_be_left = !revive;
+        let started = self.start(&sandbox, secret, host, command_line, revive).await;
+        self.may_be_left = false;
+        match started {
             Ok(live) => Ok(live),
             // It may hold what nobody else has.
             Err(error) if revive => Err(error),
@@ -165,31 +190,44 @@ impl Maker {
     }
 
     async fn start(
-        &self,
+        &mut self,
         sandbox: &Sandbox,
         secret: LinkSecret,
         host: HostTask,
         command_line: Vec<String>,
+        revive: bool,
     ) -> Result<Live, CliError> {
-        let live = self.open_live(sandbox, secret, host, command_line).await?;
-        let agent = &live.link.agent;
+        let mut line = self.open_line(sandbox, secret).await?;
+        let agent = &line.link.agent;
         let installed = Agents.agent(&agent.machine).map_err(driver_error)?.sha256;
         if agent.sha256 != installed {
             return Err(link_error(LinkError::Impostor));
         }
-        Ok(live)
+        // Before anything of the project is there: it is in nothing that is kept, and a preparation
+        // that fails has cost no transfer. In one that is started again lies what a person may have
+        // nowhere else: nothing may stand between them, so `prepare_live` sees to it afterwards.
+        if !revive {
+            Box::pin(self.prepare(sandbox, &mut line)).await?;
+        }
+        self.live(sandbox, line, host, command_line).await
     }
 
     /// Opens a link to an agent that has proved itself, which may be of an earlier skync.
-    async fn open_live(
+    async fn open_line(&self, sandbox: &Sandbox, secret: LinkSecret) -> Result<Line, CliError> {
+        let epoch = epoch_after(0);
+        let link = self.open(sandbox, &secret, epoch, link::PATIENCE).await?;
+        Ok(Line { link, secret, epoch })
+    }
+
+    /// Begins to synchronise over it.
+    async fn live(
         &self,
         sandbox: &Sandbox,
-        secret: LinkSecret,
+        line: Line,
         host: HostTask,
         command_line: Vec<String>,
     ) -> Result<Live, CliError> {
-        let epoch = epoch_after(0);
-        let link = self.open(sandbox, &secret, epoch, link::PATIENCE).await?;
+        let Line { link, secret, epoch } = line;
         let engine = self.engine(sandbox, &link, host, command_line).await?;
         let counters = Arc::clone(&engine.counters);
         let (sandbox, engine) = (sandbox.clone(), Some(engine));
@@ -221,6 +259,10 @@ impl Maker {
         command_line: Vec<String>,
     ) -> Result<Adopted, CliError> {
         let Some(sandbox) = self.entry.sandbox.clone() else { return Ok(Adopted::Gone) };
+        if self.entry.preparing {
+            // Half prepared, and nothing else was done in it: another one begins from the start.
+            return Ok(Adopted::Gone);
+        }
         if let Err(error) = self.driver.adopt(&sandbox, &self.sandbox_spec()).await {
             return match (error.kind, self.driver.state(&sandbox).await) {
                 (ErrorKind::Gone, Ok(SandboxState::Stopped { .. })) if self.revives() => {
@@ -238,7 +280,9 @@ impl Maker {
                 CliError::new(ExitCode::Failed, "the secret of the session's link is lost")
                     .hint("`skync gc` removes what the session left")
             })?;
-        let live = self.open_live(&sandbox, LinkSecret(secret), host, command_line).await?;
+        let line = self.open_line(&sandbox, LinkSecret(secret)).await?;
+        let live = self.live(&sandbox, line, host, command_line).await?;
+        self.show_prepared();
         Ok(Adopted::Live(Box::new(live)))
     }
 
@@ -347,6 +391,8 @@ impl Maker {
             driver_error(error).hint("`skync gc` tries again to remove what is left")
         })?;
         self.entry.sandbox = None;
+        (self.entry.prepared, self.entry.preparing) = (None, false);
+        self.setup.show.settle(Now::Nothing);
         Ok(())
     }
 

@@ -1,11 +1,12 @@
 //! A container of our own: made from an image, with the agent as its first process.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, ImageInspect, Mount, MountType,
+    ContainerCreateBody, ContainerCreateResponse, HealthConfig, HostConfig, ImageInspect, Mount,
+    MountType,
 };
 use bollard::query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder};
 use tokio::time::Instant;
@@ -15,6 +16,7 @@ use super::engine::{Engine, said, status};
 use super::image::{self, ImageName};
 use super::link::{AgentPlace, Live, Socket};
 use super::monitor::Monitor;
+use super::prepared::{self, Kept};
 use super::user::{Ids, ids};
 use super::{AGENT_DIR, ROOT_LABEL, hash_differs};
 use crate::config::{DockerConfig, LinkKind};
@@ -53,17 +55,26 @@ pub(super) async fn create(
         LinkKind::Auto => None,
     };
 
-    progress(Progress::Step(format!("creating a container from `{}`", name.full)));
-    let plan = Plan { engine, config, name, spec, agent: &agent };
+    let wanted = spec.preparation.as_deref().filter(|_| config.setup_image);
+    let unkept = wanted.and_then(|_| prepared::hindrance(name.full, &image));
+    let kept = match wanted {
+        Some(key) if unkept.is_none() => {
+            let owner = spec.labels.get(label::OWNER).map(String::as_str).unwrap_or_default();
+            Some(Kept::look(engine, key, owner, &image).await?)
+        }
+        Some(_) | None => None,
+    };
+    let mut plan = Plan { engine, config, name, spec, agent: &agent, image: &image, kept, unkept };
+    progress(Progress::Step(format!("creating a container from `{}`", plan.source())));
     let (id, socket) = plan.make(socket).await?;
     let sandbox = Sandbox {
         id,
         name: container_name(spec),
         root: spec.root.clone(),
         ephemeral: true,
-        labels: labels(spec),
+        labels: plan.labels(),
     };
-    match plan.start(&sandbox.id, &image, secret).await {
+    match plan.start(&sandbox.id, secret).await {
         Ok(monitor) => {
             let live = Live {
                 place: AgentPlace {
@@ -112,8 +123,10 @@ pub(super) async fn adopt(
     }
     // Its first process is the agent, and what that was started with cannot be changed from inside.
     let config = found.config.unwrap_or_default();
-    let executable = config.entrypoint.unwrap_or_default().into_iter().next().unwrap_or_default();
-    let dials = config.cmd.unwrap_or_default().iter().any(|word| word == "--dial");
+    let (mut words, rest) = (config.entrypoint.unwrap_or_default(), config.cmd.unwrap_or_default());
+    words.extend(rest);
+    let dials = words.iter().any(|word| word == "--dial");
+    let executable = words.into_iter().next().unwrap_or_default();
     let socket = if dials { Some(Socket::listen(&spec.runtime)?) } else { None };
     let monitor = Some(Monitor::attach(engine, &sandbox.id, memory).await?);
     let place = AgentPlace { executable, state: STATE_DIR.to_owned(), user: None };
@@ -139,12 +152,6 @@ fn executable(agent: &AgentBinary) -> String {
     format!("{AGENT_DIR}/{}", agent.file_name())
 }
 
-fn labels(spec: &SandboxSpec) -> std::collections::BTreeMap<String, String> {
-    let mut labels = spec.labels.clone();
-    labels.insert(ROOT_LABEL.to_owned(), spec.root.to_string_lossy().into_owned());
-    labels
-}
-
 /// What all steps of one creation need.
 struct Plan<'a> {
     engine: &'a Engine,
@@ -152,11 +159,20 @@ struct Plan<'a> {
     name: &'a ImageName<'a>,
     spec: &'a SandboxSpec,
     agent: &'a AgentBinary,
+    /// What the profile names.
+    image: &'a ImageInspect,
+    /// What was made of it before, or is to be kept of what will be.
+    kept: Option<Kept>,
+    /// Why it is not kept although it is to be.
+    unkept: Option<String>,
 }
 
 impl Plan<'_> {
     /// Makes the container; without the socket if the engine does not see it and need not.
-    async fn make(&self, socket: Option<Socket>) -> Result<(String, Option<Socket>), DriverError> {
+    async fn make(
+        &mut self,
+        socket: Option<Socket>,
+    ) -> Result<(String, Option<Socket>), DriverError> {
         match self.make_once(socket.as_ref().map(Socket::directory)).await {
             Err(error)
                 if socket.is_some()
@@ -170,20 +186,21 @@ impl Plan<'_> {
         }
     }
 
-    async fn make_once(&self, link: Option<&Path>) -> Result<String, DriverError> {
+    async fn make_once(&mut self, link: Option<&Path>) -> Result<String, DriverError> {
         let name = container_name(self.spec);
-        let create = || {
-            let options = CreateContainerOptionsBuilder::new().name(&name).build();
-            self.engine.api.create_container(Some(options), self.body(link))
-        };
         let doing = format!("create the container `{name}`");
-        let made = match self.engine.try_call(create()).await {
-            Err(error) if status(&error) == Some(409) => {
-                self.clear(&name).await?;
-                self.engine.try_call(create()).await
-            }
-            made => made,
-        };
+        let mut made = self.ask(&name, link).await;
+        if made.as_ref().is_err_and(|error| status(error) == Some(409)) {
+            self.clear(&name).await?;
+            made = self.ask(&name, link).await;
+        }
+        if made.as_ref().is_err_and(|error| status(error) == Some(404))
+            && let Some(kept) = self.kept.as_mut().filter(|kept| kept.image.is_some())
+        {
+            // It went in the moment since it was seen: what it was made of is there.
+            kept.image = None;
+            made = self.ask(&name, link).await;
+        }
         let made = made.map_err(|error| self.engine.error(&doing, error))?;
         for warning in &made.warnings {
             tracing::debug!(
@@ -192,6 +209,47 @@ impl Plan<'_> {
             );
         }
         Ok(made.id)
+    }
+
+    async fn ask(
+        &self,
+        name: &str,
+        link: Option<&Path>,
+    ) -> Result<ContainerCreateResponse, bollard::errors::Error> {
+        let options = CreateContainerOptionsBuilder::new().name(name).build();
+        self.engine.try_call(self.engine.api.create_container(Some(options), self.body(link))).await
+    }
+
+    /// The name of the image that the container is made from.
+    fn source(&self) -> &str {
+        match &self.kept {
+            Some(kept) if kept.image.is_some() => &kept.name,
+            Some(_) | None => self.name.full,
+        }
+    }
+
+    /// What the engine is to make the container from.
+    fn source_image(&self) -> &str {
+        // The one that was looked at, whatever its name leads to by now.
+        let kept = self.kept.as_ref().and_then(|kept| kept.image.as_deref());
+        kept.unwrap_or(self.name.full)
+    }
+
+    /// What is done in it is to be kept as an image.
+    fn is_to_be_kept(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.image.is_none())
+    }
+
+    fn labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.spec.labels.clone();
+        labels.insert(ROOT_LABEL.to_owned(), self.spec.root.to_string_lossy().into_owned());
+        if let Some(kept) = &self.kept {
+            kept.label(&mut labels);
+        }
+        if let Some(why) = &self.unkept {
+            labels.insert(label::UNKEPT.to_owned(), why.clone());
+        }
+        labels
     }
 
     /// Removes a container that has our name and never ran: all that a crash in between leaves.
@@ -216,6 +274,7 @@ impl Plan<'_> {
 
     fn body(&self, link: Option<&Path>) -> ContainerCreateBody {
         let mut command = vec![
+            executable(self.agent),
             "serve".to_owned(),
             "--state".to_owned(),
             STATE_DIR.to_owned(),
@@ -225,19 +284,22 @@ impl Plan<'_> {
         if link.is_some() {
             command.extend(["--dial".to_owned(), format!("{AGENT_DIR}/link/{}", Socket::FILE)]);
         }
+        let config = self.image.config.as_ref();
+        let has_check = config.is_some_and(|config| config.healthcheck.is_some());
+        let has_signal = config.is_some_and(|config| config.stop_signal.is_some());
         ContainerCreateBody {
-            image: Some(self.name.full.to_owned()),
-            entrypoint: Some(vec![executable(self.agent)]),
-            cmd: Some(command),
+            image: Some(self.source_image().to_owned()),
+            // All of it, and no `cmd`: an image that is made of the container would inherit that.
+            entrypoint: Some(command),
             working_dir: Some("/".to_owned()),
             user: self.config.user.clone(),
-            labels: Some(labels(self.spec).into_iter().collect::<HashMap<_, _>>()),
+            labels: Some(self.labels().into_iter().collect::<HashMap<_, _>>()),
             // Both would be the image's: they are made for its own first process, not for ours.
-            healthcheck: Some(HealthConfig {
+            healthcheck: has_check.then(|| HealthConfig {
                 test: Some(vec!["NONE".to_owned()]),
                 ..HealthConfig::default()
             }),
-            stop_signal: Some("SIGTERM".to_owned()),
+            stop_signal: has_signal.then(|| "SIGTERM".to_owned()),
             host_config: Some(self.host_config(link)),
             ..ContainerCreateBody::default()
         }
@@ -247,15 +309,15 @@ impl Plan<'_> {
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let memory = self.config.memory.map(signed);
         // A mount, not a bind: for a bind the engine would make the directory on its own machine.
-        let mounts = link.map(|dir| {
-            vec![Mount {
-                typ: Some(MountType::BIND),
-                source: Some(dir.to_string_lossy().into_owned()),
-                target: Some(format!("{AGENT_DIR}/link")),
-                read_only: Some(true),
-                ..Mount::default()
-            }]
+        let link = link.map(|dir| Mount {
+            typ: Some(MountType::BIND),
+            source: Some(dir.to_string_lossy().into_owned()),
+            target: Some(format!("{AGENT_DIR}/link")),
+            read_only: Some(true),
+            ..Mount::default()
         });
+        let own = self.is_to_be_kept().then(prepared::own_volume);
+        let mounts: Vec<Mount> = own.into_iter().chain(link).collect();
         HostConfig {
             auto_remove: Some(true),
             memory,
@@ -267,22 +329,18 @@ impl Plan<'_> {
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
             // The agent must be the first process, also where the engine adds one by itself.
             init: Some(false),
-            mounts,
+            mounts: (!mounts.is_empty()).then_some(mounts),
             ..HostConfig::default()
         }
     }
 
-    async fn start(
-        &self,
-        id: &str,
-        image: &ImageInspect,
-        secret: &LinkSecret,
-    ) -> Result<Monitor, DriverError> {
-        let of_image = image.config.as_ref().and_then(|config| config.user.as_deref());
+    async fn start(&self, id: &str, secret: &LinkSecret) -> Result<Monitor, DriverError> {
+        let of_image = self.image.config.as_ref().and_then(|config| config.user.as_deref());
         let user = self.config.user.as_deref().or(of_image).unwrap_or_default();
         let owner = ids(self.engine, id, user).await?;
         self.upload(id, owner, secret).await?;
-        if owner.uid != 0 {
+        // What is to be kept is for any project: its root is made afterwards.
+        if owner.uid != 0 && !self.is_to_be_kept() {
             make_directories(self.engine, id, &self.spec.root, owner).await?;
         }
         let monitor = Monitor::attach(self.engine, id, self.config.memory).await?;

@@ -68,9 +68,10 @@ impl Engine {
         self.api.clone().with_timeout(PULL_TIMEOUT)
     }
 
-    /// True if it listens on this machine, so that a socket of ours may be reached from it.
+    /// True if it listens on this machine, so that a socket of ours may be reached from it. Containers
+    /// are Linux: elsewhere the engine is in a virtual machine, whoever made it.
     pub(super) fn is_local(&self) -> bool {
-        matches!(self.address.endpoint, Endpoint::Unix(_))
+        cfg!(target_os = "linux") && matches!(self.address.endpoint, Endpoint::Unix(_))
     }
 
     /// Awaits a call for at most [`CALL_TIMEOUT`]; `doing` completes "cannot …".

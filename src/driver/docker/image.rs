@@ -146,7 +146,7 @@ async fn not_to_be_had(engine: &Engine, name: &ImageName<'_>, why: &str) -> Driv
 }
 
 /// The names of the images that are here; none if the engine does not say.
-async fn tags(engine: &Engine) -> Vec<String> {
+pub(super) async fn tags(engine: &Engine) -> Vec<String> {
     let options = ListImagesOptionsBuilder::new().build();
     let images = engine.try_call(engine.api.list_images(Some(options))).await.unwrap_or_default();
     let tags = images.into_iter().flat_map(|image| image.repo_tags);
