@@ -3,6 +3,8 @@
 //! A decision goes into the manifest, where the session finds it: a running one is told, otherwise
 //! the next one carries it out.
 
+pub(super) mod in_place;
+
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 
@@ -20,7 +22,7 @@ use crate::session::client::Connection;
 use crate::session::proto::{ContentRequest, FlushRequest};
 use crate::state::Places;
 use crate::sync::decide::{Choice, Decision, Meant};
-use crate::sync::manifest::Manifest;
+use crate::sync::manifest::{Manifest, ManifestError};
 use crate::sync::plan::Conflict;
 use crate::ui::prompt::{self, Standard};
 use crate::ui::render::SCHEMA_VERSION;
@@ -37,7 +39,7 @@ pub type Fetch<'a> = &'a dyn Fn(&Conflict) -> Option<Vec<u8>>;
 /// # Errors
 /// If there is no such conflict, or a choice cannot be made about one; the others are decided.
 pub async fn run(args: &ResolveArgs, context: &Context) -> Result<ExitCode, CliError> {
-    let profile = context.select()?.profile.name;
+    let profile = context.profile_name(args.root.as_deref())?;
     let record = Record::find(args.root.as_deref())?;
     let root = record.project.root.clone();
     let manifest = record.manifest(context, &profile)?;
@@ -104,15 +106,15 @@ fn decide(
     manifest: &mut Manifest,
     fetch: Fetch<'_>,
 ) -> Result<Decided, CliError> {
-    let failed = |error| {
-        CliError::new(ExitCode::Failed, "cannot use what is recorded of this project")
-            .because(&error)
-    };
     let conflicts = manifest.conflicts().map_err(failed)?;
     let decided = choose(args, context, record, &conflicts, fetch)?;
     let decisions = decided.taken.iter().map(|(path, decision)| (path, decision));
     manifest.add_decisions(decisions).map_err(failed)?;
     Ok(decided)
+}
+
+fn failed(error: ManifestError) -> CliError {
+    CliError::new(ExitCode::Failed, "cannot use what is recorded of this project").because(&error)
 }
 
 /// Which conflicts are meant, and what is wanted of each.
@@ -238,6 +240,10 @@ fn say(context: &Context, decided: &Decided, told: bool) -> Result<(), CliError>
         count => format!("{count} conflicts are decided; {when}"),
     });
     Ok(())
+}
+
+fn counted(count: usize) -> String {
+    if count == 1 { "1 conflict".to_owned() } else { format!("{count} conflicts") }
 }
 
 fn refused_words(count: usize) -> String {

@@ -1,6 +1,7 @@
 //! `skync status`: the sessions of this user, and what each does.
 
 mod operation;
+mod watch;
 
 use serde_json::{Value, json};
 
@@ -23,8 +24,11 @@ pub async fn run(args: &StatusArgs, context: &Context) -> Result<ExitCode, CliEr
     if let Some(text) = &args.operation {
         return operation::run(text, context).await;
     }
+    if args.watch && watch::is_wanted(args, context) {
+        return watch::run(args, context).await;
+    }
     if args.watch {
-        return watch(args, context).await;
+        return follow_plainly(args, context).await;
     }
     let journal = Journal::open(&context.places)?;
     let (entries, _) = journal.list().map_err(|error| {
@@ -54,7 +58,7 @@ pub async fn run(args: &StatusArgs, context: &Context) -> Result<ExitCode, CliEr
 }
 
 /// Shows one session whenever something changes, until it ends.
-async fn watch(args: &StatusArgs, context: &Context) -> Result<ExitCode, CliError> {
+async fn follow_plainly(args: &StatusArgs, context: &Context) -> Result<ExitCode, CliError> {
     let mut connection =
         context.find_session(args.root.as_deref()).await?.ok_or_else(no_session)?;
     let replies = connection.client.watch_status(StatusRequest {}).await;
@@ -137,6 +141,9 @@ fn text(entry: &Entry, reply: Option<&StatusReply>, usage: Option<Usage>) -> Str
         line.starts_with("warning: ") || line.starts_with('…')
     }));
     lines.extend(reply.mounts.iter().map(status_view::mount_line));
+    if !reply.setup.is_empty() {
+        lines.push(format!("setup: {}", reply.setup));
+    }
     lines.extend(usage.as_ref().map(usage_line));
     if reply.state() == State::Halted {
         lines.push("`skync resume --accept` carries out what was halted".to_owned());
@@ -241,6 +248,7 @@ pub(super) fn document(reply: &StatusReply) -> Value {
         "watching": { "host": reply.watching_host, "sandbox": reply.watching_sandbox },
         "recent": reply.recent.iter().map(moved).collect::<Vec<_>>(),
         "progress": reply.progress.as_ref().map(progress),
+        "setup": reply.setup,
         "mounts": reply.mounts.iter().map(mount::document).collect::<Vec<_>>(),
     })
 }

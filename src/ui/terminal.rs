@@ -2,6 +2,7 @@
 //! size; one line that changes in place.
 
 pub mod escape;
+pub mod full;
 pub mod screen;
 
 use std::io::{self, IsTerminal, Write};
