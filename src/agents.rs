@@ -16,6 +16,11 @@ const CARRIED: &[Carried] = include!(concat!(env!("OUT_DIR"), "/agents.rs"));
 /// A directory of `skync-agent-<machine>` files that are used instead of the carried ones.
 pub const DIRECTORY_VARIABLE: &str = "SKYNC_AGENT_DIR";
 
+/// The machine types that this `skync` carries an agent for.
+pub fn machines() -> Vec<&'static str> {
+    CARRIED.iter().map(|(machine, ..)| *machine).collect()
+}
+
 /// The agents of this binary, or of the directory that [`DIRECTORY_VARIABLE`] names.
 #[derive(Debug, Default)]
 pub struct Agents;

@@ -10,7 +10,7 @@ use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use skync_agent::serve::{FRAME_BYTES_MAX, LINK_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use skync_agent::sizes::{FRAME_BYTES_MAX, LINK_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;

@@ -3,45 +3,38 @@
 //! Nothing is decided here beyond what the words mean; `SKYNC_PROFILE` is read by the selection
 //! ([`crate::config::select`]), which must know where a name came from.
 
+mod auth;
+mod config;
+mod doctor;
+mod init;
+mod manual;
 mod mounts;
 mod operations;
 mod profiles;
+mod refusal;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub use auth::{AuthCommand, AuthStatusArgs, LoginArgs, LogoutArgs};
+use config::{CONFIG_HELP, TRUST_HELP};
+pub use config::{ConfigCommand, ConfigShowArgs, TrustArgs};
+use doctor::DOCTOR_HELP;
+pub use doctor::DoctorArgs;
+use init::INIT_HELP;
+pub use init::InitArgs;
+use manual::{COMPLETIONS_HELP, HELP_HELP, MAN_HELP};
+pub use manual::{CompletionsArgs, HelpArgs, ManArgs, Shell, exit_codes};
 use mounts::{MOUNT_HELP, UNMOUNT_HELP};
 pub use mounts::{MountArgs, ProfileMountArgs, UnmountArgs, UpMountArgs};
-use operations::{ATTACH_HELP, CANCEL_HELP, EXEC_HELP, LOGS_HELP, PS_HELP, WAIT_HELP};
+use operations::{ATTACH_HELP, CANCEL_HELP, LOGS_HELP, PS_HELP, WAIT_HELP};
 pub use operations::{AttachArgs, CancelArgs, ExecArgs, LogsArgs, PsArgs, StreamName, WaitArgs};
 pub use profiles::{AddArgs, ProfileCommand, RemoveArgs, ShowArgs, UseArgs, ValidateArgs};
+pub use refusal::Glimpse;
 
 /// The heading that keeps the flags of every command apart from those of one.
 const GLOBAL: &str = "Options of every command";
-
-const ROOT_HELP: &str = "\
-Examples:
-  skync profile add dev --driver docker --image python:3.12
-  skync exec pytest -q            run the tests in the sandbox, with this project's files
-  skync exec -- make -j4          everything behind `--` belongs to the command
-  skync exec -d ./train.py        in the background; `skync logs`, `attach`, `cancel`
-  skync up                        keep the project mirrored, both ways, until Ctrl-C
-  skync use local                 run commands in place from now on
-
-Exit codes of every command but `exec`, `attach` and `wait`:
-  0    done
-  1    it failed
-  2    the command line is wrong
-  3    the configuration or the profile is wrong
-  4    a key is missing, refused or cannot be read
-  5    what was named is not there
-  6    the two sides disagree and a person must say
-  7    the engine or provider cannot be reached
-  8    no room, memory or quota
-  130  interrupted by Ctrl-C
-`skync exec --help` has those of `exec`, `attach` and `wait`.";
 
 const UP_HELP: &str = "\
 Examples:
@@ -72,7 +65,7 @@ Examples:
 /// Mirror a project into a sandbox, run commands there as if they were local, and leave nothing
 /// behind.
 #[derive(Debug, Parser)]
-#[command(name = "skync", version, after_long_help = ROOT_HELP, disable_help_subcommand = true)]
+#[command(name = "skync", version, after_long_help = manual::root_help(), disable_help_subcommand = true)]
 pub struct Cli {
     /// Flags of every command.
     #[command(flatten)]
@@ -88,6 +81,9 @@ pub struct Global {
     /// Use this profile; else SKYNC_PROFILE, else the one that `skync profile use` chose
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "NAME")]
     pub profile: Option<String>,
+    /// A setting of the profile for this command, as in `--set image=python:3.13`
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
     /// Print one JSON document on stdout, for errors too
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
@@ -121,7 +117,7 @@ pub enum Command {
     ///
     /// The project is synchronised into the sandbox before the command starts and back before
     /// `skync exec` returns, also when the command fails. Streams and exit code are the command's.
-    #[command(after_long_help = EXEC_HELP)]
+    #[command(after_long_help = operations::exec_help())]
     Exec(Box<ExecArgs>),
     /// Show the commands that run
     #[command(after_long_help = PS_HELP)]
@@ -141,11 +137,26 @@ pub enum Command {
     /// Stop a command and everything that it started
     #[command(after_long_help = CANCEL_HELP)]
     Cancel(CancelArgs),
+    /// Set up a profile for this project, with at most four questions
+    ///
+    /// It looks which kinds of sandboxes there are here and what the project is made of, proposes an
+    /// answer to each question, and shows what it would write before it writes.
+    #[command(after_long_help = INIT_HELP)]
+    Init(Box<InitArgs>),
     /// Name, choose and check kinds of sandboxes
     #[command(subcommand)]
     Profile(ProfileCommand),
     /// Choose the profile that is used from now on; the same as `skync profile use`
     Use(UseArgs),
+    /// Log in to a provider, log out, and see which keys there are
+    #[command(subcommand)]
+    Auth(AuthCommand),
+    /// Show what is configured, and where it is said
+    #[command(subcommand, after_long_help = CONFIG_HELP)]
+    Config(ConfigCommand),
+    /// Let what this project's `skync.toml` says count, as it is now
+    #[command(after_long_help = TRUST_HELP)]
+    Trust(TrustArgs),
     /// Mirror the project into a sandbox and keep it mirrored, both ways
     ///
     /// What changes on either side is carried over at once. A second `skync up` shows the same
@@ -194,6 +205,20 @@ pub enum Command {
     Down(DownArgs),
     /// Remove what crashes left behind: sandboxes, containers, files of ours
     Gc(GcArgs),
+    /// Check this machine, the project and the profile, and say what is in the way
+    ///
+    /// Each finding comes with its reason and with the command that removes it.
+    #[command(after_long_help = DOCTOR_HELP)]
+    Doctor(DoctorArgs),
+    /// Print the script with which a shell completes command lines of skync
+    #[command(after_long_help = COMPLETIONS_HELP)]
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write one for each command
+    #[command(after_long_help = MAN_HELP)]
+    Man(ManArgs),
+    /// Print the help of a command, or the exit codes
+    #[command(after_long_help = HELP_HELP)]
+    Help(HelpArgs),
     /// Serve a session; started by other commands
     #[command(name = "__session", hide = true)]
     Session(SessionArgs),
@@ -225,9 +250,12 @@ pub struct StatusArgs {
     /// A command that runs or has ended: its name, or the first digits of its id
     #[arg(value_name = "OPERATION", conflicts_with = "watch")]
     pub operation: Option<String>,
-    /// Show this project's session again whenever something changes, until it ends
+    /// Show this project's session as it changes, until it ends; on a terminal, a view with keys
     #[arg(long)]
     pub watch: bool,
+    /// With --watch: plain lines on a terminal, too
+    #[arg(long, requires = "watch")]
+    pub plain: bool,
     /// With --watch: the project's directory; else the one around the current directory
     #[arg(long, value_name = "DIR", requires = "watch")]
     pub root: Option<PathBuf>,
@@ -306,6 +334,9 @@ pub struct GcArgs {
     /// Say what would be removed, and remove nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Remove all prepared images (`setup_image`), not only those that nobody has used for 30 days
+    #[arg(long)]
+    pub images: bool,
 }
 
 /// Arguments of `down`.
@@ -325,39 +356,6 @@ pub struct SessionArgs {
     /// Be the session itself, not its keeper
     #[arg(long)]
     pub serve: bool,
-}
-
-/// What a command line that could not be parsed was going to be, as far as that is to be seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Glimpse {
-    /// It is `exec`, whose codes below 123 are the command's.
-    pub exec: bool,
-    /// Errors are wanted as JSON.
-    pub json: bool,
-}
-
-impl Glimpse {
-    /// Looks at the arguments behind the program's name.
-    pub fn of(arguments: &[OsString]) -> Self {
-        let mut glimpse = Self::default();
-        let mut arguments = arguments.iter().filter_map(|argument| argument.to_str());
-        while let Some(argument) = arguments.next() {
-            match argument {
-                "--json" => glimpse.json = true,
-                "--profile" | "--color" => {
-                    arguments.next();
-                }
-                // What follows may be the command's.
-                "exec" => {
-                    return Self { exec: true, ..glimpse };
-                }
-                _ if argument.starts_with('-') => {}
-                _ => break,
-            }
-        }
-        glimpse.json |= arguments.any(|argument| argument == "--json");
-        glimpse
-    }
 }
 
 #[cfg(test)]

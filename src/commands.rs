@@ -3,23 +3,35 @@
 
 pub mod attach;
 mod attached;
+pub mod auth;
 pub mod cancel;
+pub mod completions;
+pub mod config;
 pub mod conflicts;
+pub mod doctor;
 pub mod down;
 pub mod exec;
 pub mod flush;
 pub mod gc;
+pub mod help;
+pub mod init;
 pub mod logs;
+pub mod man;
 pub mod mount;
 mod operations;
+mod patience;
 pub mod pause;
 pub mod profile;
+mod project_file;
 pub mod ps;
 mod record;
 pub mod resolve;
 pub mod resume;
+mod running;
 pub mod session;
 pub mod status;
+mod survey;
+pub mod trust;
 pub mod undo;
 pub mod unmount;
 pub mod up;
@@ -27,17 +39,19 @@ pub mod use_profile;
 pub mod wait;
 
 mod follow;
+mod setup;
 
 use std::path::{Path, PathBuf};
 
 use crate::cli::{ColorChoice, Global};
+use crate::config::layers::Layers;
 use crate::config::{Config, ConfigProblem, Selected};
 use crate::error::{CliError, ExitCode};
 use crate::project::Project;
 use crate::session::client::Connection;
 use crate::state::Places;
 use crate::ui::render::{self, Style};
-use crate::ui::say;
+use crate::ui::{say, visible};
 
 /// Most warnings about other profiles that are told one by one.
 const WARNINGS_MAX: usize = 3;
@@ -51,12 +65,18 @@ pub struct Context {
     pub profile_flag: Option<String>,
     /// The variable SKYNC_PROFILE.
     pub profile_env: Option<String>,
+    /// What stands behind each `--set`.
+    pub sets: Vec<String>,
+    /// The variables `SKYNC_<KEY>` count.
+    pub with_variables: bool,
     /// One JSON document on stdout instead of text.
     pub json: bool,
     /// How much less to say.
     pub quiet: u8,
     /// How much more to say.
     pub verbose: u8,
+    /// What `--color` says; for stdout.
+    pub color: ColorChoice,
     /// How stderr looks.
     pub style: Style,
 }
@@ -73,9 +93,12 @@ impl Context {
             places: Places::discover()?,
             profile_flag: global.profile.clone(),
             profile_env: variable.map(|name| name.to_string_lossy().into_owned()),
+            sets: settings(&global.set)?,
+            with_variables: true,
             json: global.json,
             quiet: global.quiet,
             verbose: global.verbose,
+            color: global.color,
             style: Style::of_stderr(global.color),
         })
     }
@@ -86,19 +109,38 @@ impl Context {
             places: Places::below(directory),
             profile_flag: None,
             profile_env: None,
+            sets: Vec::new(),
+            with_variables: false,
             json: false,
             quiet: 0,
             verbose: 0,
+            color: ColorChoice::Never,
             style: Style::of_stderr(ColorChoice::Never),
         }
     }
 
-    /// Reads the configuration.
+    /// Reads the configuration, as it is for the project around the current directory.
     ///
     /// # Errors
-    /// If the file is there and cannot be read.
+    /// If a file is there and cannot be read.
     pub fn config(&self) -> Result<Config, CliError> {
-        Ok(Config::load(&self.places.config_file())?)
+        self.config_of(None, self.profile_flag.as_deref())
+    }
+
+    /// Reads the configuration, as it is for the project around the current directory, or of `root`;
+    /// variables and flags are about the profile `flag`, or about the one that is used.
+    ///
+    /// # Errors
+    /// If a file is there and cannot be read.
+    pub fn config_of(&self, root: Option<&Path>, flag: Option<&str>) -> Result<Config, CliError> {
+        // Nothing is synchronised by this; who is in no project has the user's own configuration.
+        let project = project_root(root);
+        let mut layers = Layers::read(&self.places, project.as_deref())?;
+        if self.with_variables {
+            layers = layers.with_variables(std::env::vars_os());
+        }
+        layers.sets.clone_from(&self.sets);
+        Ok(Config::gather(layers, flag, self.profile_env.as_deref()))
     }
 
     /// Selects the profile to work with, and tells what is wrong with others.
@@ -106,10 +148,56 @@ impl Context {
     /// # Errors
     /// If there is no such profile, or it has problems.
     pub fn select(&self) -> Result<Selected, CliError> {
-        let config = self.config()?;
+        self.select_in(None)
+    }
+
+    /// Selects the profile for the project around the current directory, or for the one at `root`.
+    ///
+    /// # Errors
+    /// As [`Context::select`].
+    pub fn select_in(&self, root: Option<&Path>) -> Result<Selected, CliError> {
+        let config = self.config_of(root, self.profile_flag.as_deref())?;
         let selected = config.select(self.profile_flag.as_deref(), self.profile_env.as_deref())?;
         self.warn(&selected.warnings);
+        for (name, meant) in config.layers.slips.iter().take(WARNINGS_MAX) {
+            self.caution(&format!("`{}` says nothing; did you mean `{meant}`?", visible(name)));
+        }
         Ok(selected)
+    }
+
+    /// The name of the profile whose session is meant. Where the configuration cannot be used, or does
+    /// not count as long as it is not trusted, it is that of the one session that the project has: what
+    /// runs must be reachable, whatever somebody wrote since.
+    ///
+    /// # Errors
+    /// If it is not clear, or none runs.
+    pub fn profile_name(&self, root: Option<&Path>) -> Result<String, CliError> {
+        self.meant(root)?.map_err(|error| {
+            no_session().hint(format!("the configuration is no use either: {}", error.message))
+        })
+    }
+
+    /// The same; if none runs and the configuration cannot say, why it cannot.
+    fn meant(&self, root: Option<&Path>) -> Result<Result<String, CliError>, CliError> {
+        let error = match self.select_in(root) {
+            Ok(selected) => return Ok(Ok(selected.profile.name)),
+            Err(error) if error.code == ExitCode::Config => error,
+            // A name that nobody knows is a slip.
+            Err(error) => return Err(error),
+        };
+        // A session of the home directory, once forced, must be reachable.
+        let project = find_project(root, true)?;
+        let sessions = running::of_project(self, &project.root).into_iter();
+        let mut names: Vec<String> = sessions.map(|entry| entry.profile.name).collect();
+        let given = self.profile_flag.as_ref().or(self.profile_env.as_ref());
+        if let Some(given) = given.filter(|name| !name.is_empty()) {
+            names.retain(|name| name == given);
+        }
+        match names.as_slice() {
+            [name] => Ok(Ok(name.clone())),
+            [] => Ok(Err(error)),
+            _ => Err(error.hint("several sessions run here: `--profile NAME` says which is meant")),
+        }
     }
 
     /// The session of the project around the current directory, or of `root`, if one runs.
@@ -117,22 +205,27 @@ impl Context {
     /// # Errors
     /// If there is no such profile or directory.
     pub async fn find_session(&self, root: Option<&Path>) -> Result<Option<Connection>, CliError> {
-        let profile = self.select()?.profile;
+        let Ok(profile) = self.meant(root)? else { return Ok(None) };
         // A session of the home directory, once forced, must be reachable.
         let project = find_project(root, true)?;
-        Ok(Connection::find(&self.places, &project.root, &profile.name).await)
+        Ok(Connection::find(&self.places, &project.root, &profile).await)
     }
 
     fn warn(&self, problems: &[ConfigProblem]) {
-        if self.json || self.quiet > 1 {
-            return;
-        }
         for problem in problems.iter().take(WARNINGS_MAX) {
-            render::warning(&problem.to_string(), self.style);
+            self.caution(&problem.to_string());
         }
         if let Some(more) = problems.len().checked_sub(WARNINGS_MAX).filter(|more| *more > 0) {
             let text = format!("{more} more; `skync profile validate --all` shows them");
-            render::warning(&text, self.style);
+            self.caution(&text);
+        }
+    }
+
+    /// Warns a person; nothing for a program, which has the same facts in its document, or for who wants
+    /// errors only.
+    pub fn caution(&self, text: &str) {
+        if !self.json && self.quiet < 2 {
+            render::warning(text, self.style);
         }
     }
 
@@ -140,6 +233,25 @@ impl Context {
     pub fn tell(&self, text: &str) {
         if !self.json && self.quiet == 0 {
             say(text);
+        }
+    }
+}
+
+/// The directory of the project, if there is one.
+fn project_root(root: Option<&Path>) -> Option<PathBuf> {
+    let current = std::env::current_dir().ok()?;
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    Project::find(&current, root, home.as_deref(), true).ok().map(|project| project.root)
+}
+
+/// What stands behind each `--set`, which must be a setting.
+fn settings(sets: &[String]) -> Result<Vec<String>, CliError> {
+    match sets.iter().find(|set| !set.contains('=')) {
+        None => Ok(sets.to_vec()),
+        Some(set) => {
+            let message = format!("`--set {}` has no value", visible(set));
+            Err(CliError::new(ExitCode::Usage, message)
+                .hint("write `--set KEY=VALUE`, as in `--set image=python:3.13`"))
         }
     }
 }

@@ -6,14 +6,19 @@
 //! Nothing outside this module may know which driver it is on.
 
 pub mod daytona;
+#[cfg(target_os = "linux")]
 pub mod directory;
 pub mod docker;
 pub mod e2b;
 
 mod excerpt;
 mod http;
+mod key;
 mod launch;
 pub(crate) mod listening;
+#[cfg(not(target_os = "linux"))]
+mod no_directory;
+pub mod reach;
 #[cfg(test)]
 mod stand_in;
 
@@ -27,6 +32,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::config::Profile;
 use crate::credentials::Surroundings;
+use crate::credentials::mask::mask;
 
 /// A two-way byte stream to an agent.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -44,6 +50,12 @@ pub mod label {
     pub const PROFILE: &str = "skync.profile";
     /// The project root on the host.
     pub const PROJECT: &str = "skync.project";
+    /// The name under which what was prepared in this sandbox is to be kept.
+    pub const KEEP: &str = "skync.keep";
+    /// The name of what was kept, of which this sandbox was made: it is prepared already.
+    pub const KEPT: &str = "skync.kept";
+    /// Why nothing of this sandbox can be kept although it is to be, in words for a person.
+    pub const UNKEPT: &str = "skync.unkept";
 }
 
 /// What a sandbox is to be. Journalled before [`Driver::create`] is called.
@@ -59,6 +71,11 @@ pub struct SandboxSpec {
     pub lease: Duration,
     /// A directory of the session on the host (mode 0700), for sockets; it exists.
     pub runtime: PathBuf,
+    /// Stands for what will be done in the sandbox before anything else. A driver that keeps
+    /// prepared sandboxes makes it of one with the same key; it says so by its labels
+    /// ([`label::KEPT`], [`label::KEEP`], [`label::UNKEPT`]).
+    #[serde(default)]
+    pub preparation: Option<String>,
 }
 
 /// Paths and names are made of a session's id, so it is checked before.
@@ -183,6 +200,8 @@ pub enum ErrorKind {
     Invalid,
     /// No rights.
     Denied,
+    /// The provider's key is missing, refused, or cannot be read.
+    Auth,
     /// No room, no memory, no quota.
     Exhausted,
     /// There is no agent for the sandbox's machine type.
@@ -213,8 +232,14 @@ pub struct DriverError {
 impl DriverError {
     /// An error without hints.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        let (message, hints) = (message.into(), Vec::new());
+        // What an engine or a provider says may repeat what it was told.
+        let (message, hints) = (mask(&message.into()).into_owned(), Vec::new());
         Self { kind, message, hints, unclear: false, source: None }
+    }
+
+    /// True if it is the key that is not let in, or may not do this.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self.kind, ErrorKind::Auth | ErrorKind::Denied)
     }
 
     /// Adds what to do.
@@ -277,6 +302,12 @@ pub trait Driver: Send + Sync {
     /// How the sandbox is.
     async fn state(&self, sandbox: &Sandbox) -> Result<SandboxState, DriverError>;
 
+    /// Asks the provider whether it takes the key; the organisation that the key is of, if that is
+    /// known. Drivers without a key have nothing to ask.
+    async fn account(&self) -> Result<Option<String>, DriverError> {
+        Ok(None)
+    }
+
     /// True if a network is between the sandbox and this machine, which may be away for minutes: its
     /// agent then lives without a session for as long as a lost link is dialled.
     fn is_remote(&self) -> bool {
@@ -298,6 +329,30 @@ pub trait Driver: Send + Sync {
         Ok(None)
     }
 
+    /// A sandbox that carries [`label::KEEP`] has been prepared, and nothing of a project is in it
+    /// yet: keeps it under that name for later calls of `create`, without anything that is of this
+    /// session. The sandbox goes on, also after a failure. Safe to repeat.
+    async fn keep_prepared(&self, _sandbox: &Sandbox) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    /// How many bytes are kept under that name, beside what they are built on; nothing if there is
+    /// no such thing.
+    async fn kept_bytes(&self, _name: &str) -> Result<Option<u64>, DriverError> {
+        Ok(None)
+    }
+
+    /// Removes what is kept under that name; nothing there is no error.
+    async fn remove_kept(&self, _name: &str) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    /// What that user ([`label::OWNER`]) has kept and nobody finds any more, since something else
+    /// took its name: what [`Driver::remove_kept`] takes instead of a name.
+    async fn nameless_kept(&self, _owner: &str) -> Result<Vec<String>, DriverError> {
+        Ok(Vec::new())
+    }
+
     /// True if a sandbox that has stopped still holds its files: `create` for the same session
     /// starts an agent on them.
     fn revives(&self) -> bool {
@@ -312,6 +367,16 @@ pub trait Driver: Send + Sync {
     async fn find(&self, labels: &BTreeMap<String, String>) -> Result<Vec<Sandbox>, DriverError>;
 }
 
+/// Where the provider of a profile is: the address of its API; nothing for one without a provider.
+pub fn provider(profile: &Profile, surroundings: &Surroundings) -> Option<String> {
+    use crate::config::DriverConfig;
+    match &profile.driver {
+        DriverConfig::E2b(config) => Some(e2b::address(config, surroundings)),
+        DriverConfig::Daytona(_) => Some(daytona::address(surroundings)),
+        DriverConfig::Local | DriverConfig::Directory(_) | DriverConfig::Docker(_) => None,
+    }
+}
+
 /// The driver that a profile asks for; `None` for `local`, which needs none.
 pub fn open(profile: &Profile) -> Option<Box<dyn Driver>> {
     open_in(profile, Surroundings::of_process())
@@ -320,9 +385,15 @@ pub fn open(profile: &Profile) -> Option<Box<dyn Driver>> {
 /// As [`open`], with other surroundings than those of this process.
 pub fn open_in(profile: &Profile, surroundings: Surroundings) -> Option<Box<dyn Driver>> {
     use crate::config::DriverConfig;
+    #[cfg(target_os = "linux")]
+    use directory::Directory;
+    #[cfg(not(target_os = "linux"))]
+    use no_directory::Directory;
+    let surroundings =
+        surroundings.for_profile(&profile.name, profile.credential_command.as_deref());
     match &profile.driver {
         DriverConfig::Local => None,
-        DriverConfig::Directory(config) => Some(Box::new(directory::Directory::new(config))),
+        DriverConfig::Directory(config) => Some(Box::new(Directory::new(config))),
         DriverConfig::Docker(config) => Some(Box::new(docker::Docker::new(config))),
         DriverConfig::E2b(config) => Some(Box::new(e2b::E2b::new(config, surroundings))),
         DriverConfig::Daytona(config) => {

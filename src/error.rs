@@ -42,26 +42,100 @@ pub enum ExitCode {
 }
 
 impl ExitCode {
+    /// All of them, by number.
+    pub const ALL: [Self; 15] = [
+        Self::Done,
+        Self::Failed,
+        Self::Usage,
+        Self::Config,
+        Self::Auth,
+        Self::NotFound,
+        Self::Conflict,
+        Self::Unreachable,
+        Self::Exhausted,
+        Self::OutcomeUnknown,
+        Self::TimedOut,
+        Self::NotStarted,
+        Self::NotExecutable,
+        Self::CommandNotFound,
+        Self::Interrupted,
+    ];
+
     /// The code of that number; [`ExitCode::Failed`] if there is none.
     pub fn from_number(number: u32) -> Self {
-        const ALL: [ExitCode; 15] = [
-            ExitCode::Done,
-            ExitCode::Failed,
-            ExitCode::Usage,
-            ExitCode::Config,
-            ExitCode::Auth,
-            ExitCode::NotFound,
-            ExitCode::Conflict,
-            ExitCode::Unreachable,
-            ExitCode::Exhausted,
-            ExitCode::OutcomeUnknown,
-            ExitCode::TimedOut,
-            ExitCode::NotStarted,
-            ExitCode::NotExecutable,
-            ExitCode::CommandNotFound,
-            ExitCode::Interrupted,
-        ];
-        ALL.into_iter().find(|code| *code as u32 == number).unwrap_or(Self::Failed)
+        Self::ALL.into_iter().find(|code| *code as u32 == number).unwrap_or(Self::Failed)
+    }
+
+    /// The word for it, for programs; it never changes.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Config => "config",
+            Self::Auth => "auth",
+            Self::NotFound => "not-found",
+            Self::Conflict => "conflict",
+            Self::Unreachable => "unreachable",
+            Self::Exhausted => "exhausted",
+            Self::OutcomeUnknown => "outcome-unknown",
+            Self::TimedOut => "timed-out",
+            Self::NotStarted => "not-started",
+            Self::NotExecutable => "not-executable",
+            Self::CommandNotFound => "command-not-found",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// What it says, for the table in the help, the manual and the README: one line.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "it failed",
+            Self::Usage => "the command line is wrong",
+            Self::Config => "the configuration or the profile is wrong",
+            Self::Auth => "a key is missing, refused or cannot be read",
+            Self::NotFound => "what was named is not there",
+            Self::Conflict => "the two sides disagree and a person must say",
+            Self::Unreachable => "the engine or provider cannot be reached",
+            Self::Exhausted => "no room, memory or quota",
+            Self::OutcomeUnknown => {
+                "the command started and its outcome is not known: `skync attach ID` tries again"
+            }
+            Self::TimedOut => {
+                "it ran longer than --timeout or the profile's `max_runtime`, and was stopped"
+            }
+            Self::NotStarted => "skync failed before the command started: it is safe to try again",
+            Self::NotExecutable => "the command was found and cannot be executed",
+            Self::CommandNotFound => "the command was not found",
+            Self::Interrupted => "interrupted by Ctrl-C",
+        }
+    }
+
+    /// What to do where an error says nothing better.
+    pub fn way_forward(self) -> Option<&'static str> {
+        match self {
+            Self::Done | Self::Interrupted | Self::TimedOut => None,
+            Self::Failed | Self::NotStarted | Self::OutcomeUnknown => Some(
+                "`skync doctor` looks for what may be wrong; the log is `session.log` in \
+                 ~/.local/state/skync",
+            ),
+            Self::Usage => Some("`--help` says what there is"),
+            Self::Config => Some("`skync profile validate` says all that is wrong"),
+            Self::Auth => Some("`skync auth status` says which keys there are"),
+            Self::NotFound => Some("`skync status` and `skync ps -a` show what there is"),
+            Self::Conflict => Some("`skync conflicts` lists what is open"),
+            Self::Unreachable => Some("try again; `skync doctor` says what can be reached"),
+            Self::Exhausted => Some("make room, then try again"),
+            Self::NotExecutable | Self::CommandNotFound => {
+                Some("look at the command, and at what the sandbox has: `skync exec ls -l PATH`")
+            }
+        }
+    }
+
+    /// True of the codes that `exec`, `attach` and `wait` alone have: below them a code is the command's.
+    pub fn is_of_a_command(self) -> bool {
+        (Self::OutcomeUnknown as u8..=Self::CommandNotFound as u8).contains(&(self as u8))
     }
 
     /// True if the same thing may work when it is done once more, with nothing changed by a person: the
@@ -132,6 +206,15 @@ impl CliError {
             next = cause.source();
         }
         self
+    }
+
+    /// The same error with a way forward, if it had none.
+    #[must_use]
+    pub fn with_way_forward(self) -> Self {
+        match self.code.way_forward() {
+            Some(hint) if self.hints.is_empty() => self.hint(hint),
+            Some(_) | None => self,
+        }
     }
 
     /// The same error for `exec` before the command has started; an interruption stays one.

@@ -27,7 +27,20 @@
 //!
 //! `skync mount` ([`commands::mount`]) shows the sandbox itself: the session has a table of mounts
 //! (`session::mount_table`), each of them the filesystem of [`skync_mount`] over the files that come over
-//! the link ([`mounts`]). It is taken away before results come home, and made again by a successor.
+//! the link (`mounts`). It is taken away before results come home, and made again by a successor.
+//!
+//! # Systems
+//! Sandboxes are Linux, whatever this runs on. On macOS there is everything but what needs the agent or
+//! FUSE on this machine: the driver `directory` (`driver::no_directory`) and mounts
+//! (`session::mounting::nowhere`) say so. No agent is built there: `SKYNC_EMBED_AGENT_DIR` or
+//! `SKYNC_AGENT_DIR` name some that were built on Linux. Containers are in a virtual machine there, so
+//! the link goes by `exec`. What is different with files is said in `skync_agent`. `scripts/check-macos`
+//! has a compiler look at all this; nothing has run there yet.
+//!
+//! Not Windows: `skync_agent::disk` needs directory descriptors (`NtCreateFile` relative to a handle, and
+//! reparse points refused), modes, ownership and locks are Unix's all through [`state`], the session's
+//! socket and its peer check would be a named pipe, and terminals and signals of [`commands::exec`] the
+//! console's. That is another implementation of each, so a build for it stops at once and says so.
 //!
 //! # What is not here
 //! - Nothing but [`driver`] knows which kind of sandbox there is.
@@ -48,6 +61,7 @@ pub mod driver;
 pub mod environment;
 pub mod error;
 pub mod link;
+#[cfg(target_os = "linux")]
 pub mod mounts;
 pub mod operation;
 pub mod project;

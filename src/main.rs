@@ -4,19 +4,24 @@ use std::ffi::OsString;
 use std::process::ExitCode as ProcessExit;
 
 use clap::Parser;
-use skync::cli::{Cli, ColorChoice, Command, Glimpse};
+use skync::cli::{Cli, Command, Glimpse, Global};
 use skync::commands::{self, Context, runtime};
+use skync::credentials::mask::Masked;
 use skync::error::{CliError, ExitCode};
-use skync::ui::render::{self, Style};
+use skync::ui::render::{self, SCHEMA_VERSION, Style};
+use skync::ui::{print, say};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ProcessExit {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    if commands::completions::answer(&arguments) {
+        return ProcessExit::SUCCESS;
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return refuse(&error, arguments.get(1..).unwrap_or_default()),
     };
-    start_log(cli.global.verbose);
+    start_log(&cli.global);
     let (json, style) = (cli.global.json, Style::of_stderr(cli.global.color));
     let exec = matches!(cli.command, Command::Exec(_));
     match run(cli) {
@@ -39,6 +44,9 @@ fn run(cli: Cli) -> Result<u8, CliError> {
             runtime()?.block_on(commands::profile::run(&command, &context))?
         }
         Command::Use(args) => commands::use_profile::run(&args, &context)?,
+        Command::Auth(command) => runtime()?.block_on(commands::auth::run(&command, &context))?,
+        Command::Config(command) => commands::config::run(&command, &context)?,
+        Command::Trust(args) => commands::trust::run(&args, &context)?,
         Command::Exec(args) => return commands::exec::run(&args, &context),
         Command::Ps(args) => runtime()?.block_on(commands::ps::run(&args, &context))?,
         Command::Logs(args) => runtime()?.block_on(commands::logs::run(&args, &context))?,
@@ -57,6 +65,11 @@ fn run(cli: Cli) -> Result<u8, CliError> {
         Command::Unmount(args) => runtime()?.block_on(commands::unmount::run(&args, &context))?,
         Command::Down(args) => runtime()?.block_on(commands::down::run(&args, &context))?,
         Command::Gc(args) => runtime()?.block_on(commands::gc::run(&args, &context))?,
+        Command::Completions(args) => commands::completions::run(&args, &context)?,
+        Command::Man(args) => commands::man::run(&args, &context)?,
+        Command::Help(args) => commands::help::run(&args, &context)?,
+        Command::Init(args) => commands::init::run(&args, &context)?,
+        Command::Doctor(args) => commands::doctor::run(&args, &context)?,
         Command::Session(args) => commands::session::run(&args, &context)?,
     };
     Ok(done as u8)
@@ -64,28 +77,43 @@ fn run(cli: Cli) -> Result<u8, CliError> {
 
 /// Says why the command line was not understood, or prints the help that it asked for.
 fn refuse(error: &clap::Error, arguments: &[OsString]) -> ProcessExit {
-    if !error.use_stderr() {
-        // A reader that went away (`--help | head`) has what it wants.
-        let _ = error.print();
-        return ProcessExit::SUCCESS;
-    }
     let glimpse = Glimpse::of(arguments);
-    let code = if glimpse.exec { ExitCode::NotStarted } else { ExitCode::Usage };
-    if glimpse.json {
-        let text = error.to_string();
-        let text = text.strip_prefix("error: ").unwrap_or(&text);
-        let message = text.lines().next().unwrap_or("the command line is wrong");
-        let error = CliError::new(code, message).hint("`--help` says what there is");
-        render::error(&error, true, Style::of_stderr(ColorChoice::Never));
-    } else {
-        let _ = error.print();
+    let text = |color: bool| {
+        let text = error.render();
+        if color { text.ansi().to_string() } else { text.to_string() }
+    };
+    if !error.use_stderr() {
+        let shown = if glimpse.json {
+            let text = text(false);
+            let document =
+                serde_json::json!({ "schema_version": SCHEMA_VERSION, "ok": true, "help": text });
+            format!("{document}\n")
+        } else {
+            text(Style::of_stdout(glimpse.color).color)
+        };
+        return match print(&shown) {
+            Ok(()) => ProcessExit::SUCCESS,
+            Err(error) => {
+                render::error(&error, glimpse.json, Style::of_stderr(glimpse.color));
+                ProcessExit::from(error.code as u8)
+            }
+        };
     }
-    ProcessExit::from(code as u8)
+    let refusal = glimpse.error(error);
+    let style = Style::of_stderr(glimpse.color);
+    if glimpse.json {
+        render::error(&refusal, true, style);
+    } else {
+        say(text(style.color).trim_end());
+    }
+    ProcessExit::from(refusal.code as u8)
 }
 
-/// Sends the log to stderr: nothing but warnings, unless `-v` or SKYNC_LOG ask for more.
-fn start_log(verbose: u8) {
-    let default = match verbose {
+/// Sends the log to stderr: nothing but warnings, unless `-v` or SKYNC_LOG ask for more; a program and
+/// who wants errors only get none of these either.
+fn start_log(global: &Global) {
+    let default = match global.verbose {
+        0 if global.json || global.quiet > 1 => "error",
         0 => "warn",
         1 => "skync=info,skync_agent=info,warn",
         _ => "skync=debug,skync_agent=debug,info",
@@ -95,7 +123,8 @@ fn start_log(verbose: u8) {
         .unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        // Also the session's log, which is its stderr.
+        .with_writer(|| Masked(std::io::stderr()))
         .with_target(false)
         .without_time()
         .init();

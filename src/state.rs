@@ -103,6 +103,9 @@ pub struct Places {
     pub state: PathBuf,
     /// Sockets and locks of running sessions: `$XDG_RUNTIME_DIR/skync` or what stands in for it.
     pub runtime: PathBuf,
+    /// The administrator's configuration files, the most important first: `skync/config.toml` below
+    /// each of `$XDG_CONFIG_DIRS`.
+    pub system: Vec<PathBuf>,
 }
 
 impl Places {
@@ -128,6 +131,7 @@ impl Places {
                 Some(parent) => parent.join("skync"),
                 None => PathBuf::from(format!("/tmp/skync-{uid}")),
             },
+            system: system_files(),
         })
     }
 
@@ -137,6 +141,7 @@ impl Places {
             config: directory.join("config"),
             state: directory.join("state"),
             runtime: directory.join("run"),
+            system: Vec::new(),
         }
     }
 
@@ -166,6 +171,13 @@ impl Places {
         make_private_directory(&self.runtime)?;
         Ok(&self.runtime)
     }
+}
+
+fn system_files() -> Vec<PathBuf> {
+    let directories = std::env::var_os("XDG_CONFIG_DIRS").filter(|list| !list.is_empty());
+    let directories = directories.unwrap_or_else(|| "/etc/xdg".into());
+    let absolute = std::env::split_paths(&directories).filter(|path| path.is_absolute());
+    absolute.map(|path| path.join("skync/config.toml")).collect()
 }
 
 fn is_own_directory(path: &Path) -> bool {
@@ -306,6 +318,47 @@ fn put(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> Result<(), StateE
     }
     file.persist(path).map_err(|error| fail()(error.error))?;
     if durable { sync_directory(directory).map_err(fail()) } else { Ok(()) }
+}
+
+/// Puts a new file in place that only its owner can read, unless `mode` says otherwise; what is there
+/// already is never replaced.
+///
+/// # Errors
+/// If something is there already ([`io::ErrorKind::AlreadyExists`]), or it cannot be written.
+pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StateError> {
+    let fail = || StateError::io("make", path);
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    };
+    let mut file = tempfile::Builder::new()
+        .prefix(".skync-")
+        .suffix(".tmp")
+        .permissions(Permissions::from_mode(0o600))
+        .tempfile_in(directory)
+        .map_err(fail())?;
+    file.write_all(bytes).map_err(fail())?;
+    file.as_file().set_permissions(Permissions::from_mode(mode)).map_err(fail())?;
+    file.as_file().sync_all().map_err(fail())?;
+    file.persist_noclobber(path).map(drop).map_err(|error| fail()(error.error))
+}
+
+/// Takes a file or directory of ours away from other users: mode 0600 or 0700.
+///
+/// # Errors
+/// If it is not there, is a symbolic link, or is another user's.
+pub fn make_private(path: &Path) -> Result<(), StateError> {
+    let found = std::fs::symlink_metadata(path).map_err(StateError::io("look at", path))?;
+    let refuse = |reason| StateError::Unsafe { path: path.to_owned(), reason };
+    if found.is_symlink() {
+        return Err(refuse("it is a symbolic link"));
+    }
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        return Err(refuse("it belongs to another user"));
+    }
+    let mode = if found.is_dir() { 0o700 } else { 0o600 };
+    std::fs::set_permissions(path, Permissions::from_mode(mode))
+        .map_err(StateError::io("change the mode of", path))
 }
 
 /// Removes a file of ours; one that is gone already is no error.

@@ -10,9 +10,11 @@ pub mod render;
 pub mod status_view;
 pub mod terminal;
 pub mod time;
+pub mod watch;
 
 use std::io::{self, IsTerminal, Write};
 
+use crate::credentials::mask::mask;
 use crate::error::{CliError, ExitCode};
 
 /// The text with everything that could command a terminal, or reorder what it shows, spelt out.
@@ -43,14 +45,17 @@ pub fn print(text: &str) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(CliError::new(ExitCode::Failed, "cannot write to stdout").because(&error))
+            Err(CliError::new(ExitCode::Failed, "cannot write to stdout")
+                .because(&error)
+                .hint("what stdout leads to must take it: is its disk full?"))
         }
         Ok(()) | Err(_) => Ok(()),
     }
 }
 
-/// Writes one line of talk to stderr. There is nobody to tell if that fails.
+/// Writes one line of talk to stderr, without secrets. There is nobody to tell if that fails.
 pub fn say(text: &str) {
+    let text = mask(text);
     let mut out = io::stderr().lock();
     if terminal::is_raw() && out.is_terminal() {
         // A line feed alone does not return the carriage; and the command left it anywhere.

@@ -12,7 +12,7 @@ use crate::config::quantity::{duration, on_disconnect, size};
 /// Longest name of an operation, in characters.
 const NAME_MAX: usize = 64;
 
-pub(super) const EXEC_HELP: &str = "\
+const EXEC_HELP: &str = "\
 Examples:
   skync exec python -m pytest -q
   skync exec -e DEBUG=1 -e TOKEN -- ./run.sh --fast    TOKEN is taken from this shell
@@ -24,18 +24,16 @@ Examples:
 
 At a terminal, after Enter:
   ~.  leave; the command goes on      ~k  stop it and everything that it started
-  ~s  how things are                  ~?  this list           ~~  send one ~
+  ~s  how things are                  ~?  this list           ~~  send one ~";
 
-Exit codes:
-  N      the command's own; 128+S if signal S ended it
-  123    the command started and its outcome is not known: `skync attach ID` tries again
-  124    it ran longer than --timeout or the profile's `max_runtime`, and was stopped
-  125    skync failed before the command started: it is safe to try again
-  126    the command was found and cannot be executed
-  127    the command was not found
-  130    interrupted by Ctrl-C
+const EXEC_CODES_END: &str = "\
 A command may end with 123 to 127 itself; skync's own errors are on stderr, after `error:`, and
 --report says whose the code is.";
+
+/// What stands behind the options in `skync exec --help`.
+pub(super) fn exec_help() -> String {
+    format!("{EXEC_HELP}\n\nExit codes:\n{}{EXEC_CODES_END}", super::manual::command_rows())
+}
 
 pub(super) const PS_HELP: &str = "\
 Examples:

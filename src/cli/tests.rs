@@ -1,10 +1,12 @@
 //! What a command line means, and what the help says.
 
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use clap::CommandFactory;
 
 use super::*;
+use crate::error::ExitCode;
 
 fn exec(arguments: &[&str]) -> ExecArgs {
     match Cli::try_parse_from([&["skync", "exec"], arguments].concat()).unwrap().command {
@@ -62,9 +64,30 @@ fn a_glimpse_sees_the_verb_and_the_wish_for_json() {
     assert_eq!(of("exec --bad x"), (true, false));
     assert_eq!(of("--json --profile gc exec --bad"), (true, true));
     assert_eq!(of("exec ls --json"), (true, false));
+    assert_eq!(of("exec --json --bad ls"), (true, true));
     assert_eq!(of("profile list --json --bad"), (false, true));
     assert_eq!(of("profile show exec"), (false, false));
     assert_eq!(of("--profile exec gc --bad"), (false, false));
+    let of = |line: &str| Glimpse::of(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+    assert_eq!(of("gc --color never --bad").color, ColorChoice::Never);
+    assert_eq!(of("--color=always gc --bad").color, ColorChoice::Always);
+}
+
+#[test]
+fn a_refusal_says_what_is_missing_and_what_may_have_been_meant() {
+    let of = |line: &str| {
+        let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        let error = Cli::try_parse_from(&arguments).expect_err("wrong");
+        let error = Glimpse::of(&arguments[1..]).error(&error);
+        (error.code, error.message, error.hints)
+    };
+    let (code, message, hints) = of("skync up --exclde x");
+    assert_eq!((code, message.as_str()), (ExitCode::Usage, "unexpected argument '--exclde' found"));
+    assert_eq!(hints[0], "a similar argument exists: '--exclude'");
+    let (code, message, _) = of("skync exec");
+    assert_eq!(code, ExitCode::NotStarted);
+    assert_eq!(message, "the following required arguments were not provided: <COMMAND>...");
+    assert_eq!(of("skync profile").1, "a command is missing");
 }
 
 #[test]
@@ -78,26 +101,35 @@ fn the_help_of_the_program() {
     Usage: skync [OPTIONS] <COMMAND>
 
     Commands:
-      exec       Run a command in the sandbox, on this project's files
-      ps         Show the commands that run
-      logs       Show what a command has written
-      attach     Be the terminal, or the streams, of a command that runs
-      wait       Wait until a command has ended
-      cancel     Stop a command and everything that it started
-      profile    Name, choose and check kinds of sandboxes
-      use        Choose the profile that is used from now on; the same as `skync profile use`
-      up         Mirror the project into a sandbox and keep it mirrored, both ways
-      status     Show the sessions, and what state they are in; or one command
-      flush      Wait until everything that was done before, on either side, is on both
-      pause      Let nothing move between the two sides until `skync resume`
-      resume     Go on after `skync pause`, or allow what was halted
-      conflicts  List where the two sides disagree, and what may not come home unasked
-      resolve    Say whose version of a path in conflict is wanted
-      undo       Bring back what the sandbox overwrote or deleted on this side
-      mount      Show the sandbox's files as a directory, without copying them
-      unmount    Take away what `skync mount` has mounted
-      down       End the session of a project and remove its sandbox
-      gc         Remove what crashes left behind: sandboxes, containers, files of ours
+      exec         Run a command in the sandbox, on this project's files
+      ps           Show the commands that run
+      logs         Show what a command has written
+      attach       Be the terminal, or the streams, of a command that runs
+      wait         Wait until a command has ended
+      cancel       Stop a command and everything that it started
+      init         Set up a profile for this project, with at most four questions
+      profile      Name, choose and check kinds of sandboxes
+      use          Choose the profile that is used from now on; the same as `skync profile
+                   use`
+      auth         Log in to a provider, log out, and see which keys there are
+      config       Show what is configured, and where it is said
+      trust        Let what this project's `skync.toml` says count, as it is now
+      up           Mirror the project into a sandbox and keep it mirrored, both ways
+      status       Show the sessions, and what state they are in; or one command
+      flush        Wait until everything that was done before, on either side, is on both
+      pause        Let nothing move between the two sides until `skync resume`
+      resume       Go on after `skync pause`, or allow what was halted
+      conflicts    List where the two sides disagree, and what may not come home unasked
+      resolve      Say whose version of a path in conflict is wanted
+      undo         Bring back what the sandbox overwrote or deleted on this side
+      mount        Show the sandbox's files as a directory, without copying them
+      unmount      Take away what `skync mount` has mounted
+      down         End the session of a project and remove its sandbox
+      gc           Remove what crashes left behind: sandboxes, containers, files of ours
+      doctor       Check this machine, the project and the profile, and say what is in the way
+      completions  Print the script with which a shell completes command lines of skync
+      man          Print the manual page, or write one for each command
+      help         Print the help of a command, or the exit codes
 
     Options:
       -h, --help
@@ -117,6 +149,9 @@ fn the_help_of_every_command() {
           --profile <NAME>
               Use this profile; else SKYNC_PROFILE, else the one that `skync profile use`
               chose
+
+          --set <KEY=VALUE>
+              A setting of the profile for this command, as in `--set image=python:3.13`
 
           --json
               Print one JSON document on stdout, for errors too
@@ -150,6 +185,7 @@ fn the_help_of_every_command() {
       1    it failed
       2    the command line is wrong
       3    the configuration or the profile is wrong
+      4    a key is missing, refused or cannot be read
       5    what was named is not there
       6    the two sides disagree and a person must say
       7    the engine or provider cannot be reached
@@ -265,7 +301,7 @@ fn help_of_exec() -> (String, String) {
     command.build();
     let exec = command.find_subcommand_mut("exec").unwrap();
     let help = exec.render_long_help().to_string();
-    assert!(help.contains("\n  125    skync failed before the command started"), "{help}");
+    assert!(help.contains("\n  125  skync failed before the command started"), "{help}");
     let (own, _) = help.split_once("Options of every command").unwrap();
     let (first, second) = own.split_once("\n\n  -t, --tty").unwrap();
     (first.to_owned(), format!("  -t, --tty{}", second.trim_end()))

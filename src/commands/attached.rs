@@ -14,7 +14,7 @@ mod link;
 mod outcome;
 mod output;
 mod query;
-mod signals;
+pub(super) mod signals;
 pub(super) mod voice;
 
 use std::time::Duration;

@@ -28,7 +28,7 @@ const ROWS_MAX: usize = 200;
 /// # Errors
 /// If what is recorded cannot be read.
 pub fn run(args: &ConflictsArgs, context: &Context) -> Result<ExitCode, CliError> {
-    let profile = context.select()?.profile.name;
+    let profile = context.profile_name(args.root.as_deref())?;
     let record = Record::find(args.root.as_deref())?;
     let (mut open, mut decisions) = (Vec::new(), Decisions::none());
     if let Some(manifest) = record.manifest(context, &profile)? {

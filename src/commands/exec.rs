@@ -12,7 +12,7 @@ pub(super) use begin::grace_ms;
 use self::report::Report;
 use crate::cli::ExecArgs;
 use crate::commands::attached::{self, First, Role, Wanted};
-use crate::commands::{Context, attached::Outcome, find_project};
+use crate::commands::{Context, attached::Outcome, find_project, running};
 use crate::config::{DriverConfig, Profile, RECONNECT_TIMEOUT};
 use crate::error::{CliError, ExitCode};
 use crate::project::Project;
@@ -34,19 +34,18 @@ pub fn run(args: &ExecArgs, context: &Context) -> Result<u8, CliError> {
 }
 
 fn execute(args: &ExecArgs, context: &Context, report: Option<&Report>) -> Result<u8, CliError> {
-    let selected = context.select()?;
+    let selected = context.select_in(args.root.as_deref())?;
     let current = std::env::current_dir().map_err(|error| {
         CliError::new(ExitCode::Failed, "cannot find the current directory").because(&error)
     })?;
     if matches!(selected.profile.driver, DriverConfig::Local) {
-        return place::run(args, &selected.profile, &current);
+        return place::run(args, &selected.profile, &current, context.json);
     }
     let project = find_project(args.root.as_deref(), args.force)?;
-    if let Some(warning) = project.warning()
-        && context.quiet < 2
-    {
-        render::warning(&warning, context.style);
+    if let Some(warning) = project.warning() {
+        context.caution(&warning);
     }
+    running::warn_of_older(context, &project.root, &selected.profile);
     let wanted = wanted(args, context, &project, &selected.profile)?;
     let spec = Spec {
         // The keeper that is started chooses the id; one that runs has its own.

@@ -2,14 +2,14 @@
 
 use tonic::Streaming;
 
-use crate::commands::Context;
+use crate::commands::{Context, setup};
 use crate::error::{CliError, ExitCode};
 use crate::session::client::Connection;
 pub(super) use crate::session::client::broken;
 use crate::session::proto::session_event::Event;
 use crate::session::proto::{Failure, Finished, Progress, SessionEvent};
 use crate::ui::progress;
-use crate::ui::{render, visible};
+use crate::ui::visible;
 
 /// Follows a call to its end.
 ///
@@ -21,11 +21,13 @@ pub(super) async fn to_the_end(
     context: &Context,
 ) -> Result<Finished, CliError> {
     let progress = progress::Progress::new(context);
+    let mut setup = setup::Lines::default();
     let mut failed = None;
     while let Some(event) = events.message().await.map_err(|status| broken(&status))? {
         match event.event {
             Some(Event::Progress(shown)) => show(&progress, &shown),
             Some(Event::Note(text)) => progress.note(&text),
+            Some(Event::Setup(news)) => setup.show(&news, &progress, context),
             Some(Event::Failure(failure)) => failed = Some(error_of(failure)),
             Some(Event::Finished(finished)) => {
                 progress.clear();
@@ -78,17 +80,18 @@ pub(super) fn error_of(failure: Failure) -> CliError {
     let code = ExitCode::from_number(failure.code);
     let mut error = CliError::new(code, visible(&failure.message));
     error.hints = failure.hints;
+    error.details = failure.details;
     error
 }
 
 /// Says that a sandbox was kept, and what to do.
 pub(super) fn say_kept(finished: &Finished, context: &Context) {
-    if finished.kept.is_empty() || context.json || context.quiet > 1 {
+    if finished.kept.is_empty() {
         return;
     }
     let text = format!("the sandbox is kept: {}", visible(&finished.kept));
-    render::warning(&text, context.style);
+    context.caution(&text);
     let text =
         "the next `skync exec` or `skync up` tries again; `skync down --discard` gives it up";
-    render::warning(text, context.style);
+    context.caution(text);
 }

@@ -14,7 +14,7 @@ use crate::session::proto::exec_request::Request;
 use crate::session::proto::join::From;
 use crate::session::proto::session_event::Event;
 use crate::session::proto::{ExecRequest, Join};
-use crate::ui::{render, say, visible};
+use crate::ui::{say, visible};
 
 /// Shows the output.
 ///
@@ -35,10 +35,10 @@ fn of_store(args: &LogsArgs, record: &Record, context: &Context) -> Result<ExitC
         (None, None) => Start::Offset(0),
     };
     replay(record, start, args.stream.map(crate::cli::StreamName::number), context)?;
-    if record.state != RecordState::Ended && context.quiet < 2 && !context.json {
+    if record.state != RecordState::Ended {
         let id = record.id.short();
         let text = format!("`{id}` is {}: {}", record.state.word(), visible(&record.why));
-        render::warning(&text, context.style);
+        context.caution(&text);
     }
     Ok(ExitCode::Done)
 }

@@ -14,8 +14,9 @@ use crate::error::{CliError, ExitCode};
 use crate::project::Project;
 use crate::session::Spec;
 use crate::session::client::Connection;
+use crate::session::mount_place::supported;
 use crate::session::proto::{Finished, MountInfo, MountRequest};
-use crate::ui::{print, render, visible};
+use crate::ui::{print, visible};
 
 /// Where mounts are if nothing else is said, in the home directory.
 const PLACE: &str = ".remote";
@@ -25,16 +26,15 @@ const PLACE: &str = ".remote";
 /// # Errors
 /// What keeps it from being mounted.
 pub async fn run(args: &MountArgs, context: &Context) -> Result<ExitCode, CliError> {
+    supported()?;
     let profile = context.select()?.profile;
     if matches!(profile.driver, DriverConfig::Local) {
         return Err(in_place(&profile));
     }
     let request = request(args, &profile)?;
     let project = project(args, &profile, context).await?;
-    if let Some(warning) = project.warning()
-        && context.quiet < 2
-    {
-        render::warning(&warning, context.style);
+    if let Some(warning) = project.warning() {
+        context.caution(&warning);
     }
     let spec = Spec { id: String::new(), root: project.root, profile };
     let ask = async |connection: &mut Connection| connection.client.mount(request.clone()).await;
@@ -102,6 +102,10 @@ pub(super) fn of_up(
     if args.no_mount || !(asked || profile.mount.with_up) {
         return Ok(None);
     }
+    supported().map_err(|error| match asked {
+        true => error,
+        false => error.hint("the profile says `mount = true`: `--no-mount` goes without"),
+    })?;
     let mut request = of_profile(args.mount_at.as_deref(), profile)?;
     request.writable |= args.mount_rw;
     Ok(Some(request))

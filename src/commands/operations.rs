@@ -74,7 +74,7 @@ pub(super) async fn all(context: &Context) -> Result<Vec<Live>, CliError> {
     Ok(live)
 }
 
-fn entries(context: &Context) -> Result<Vec<Entry>, CliError> {
+pub(super) fn entries(context: &Context) -> Result<Vec<Entry>, CliError> {
     let failed = |error: std::io::Error| {
         CliError::new(ExitCode::Failed, "cannot read the journal").because(&error)
     };

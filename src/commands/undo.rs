@@ -1,6 +1,6 @@
 //! `skync undo`: brings back what the sandbox overwrote or deleted on the host.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use comfy_table::Table;
@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use skync_agent::disk::Kind;
 use skync_agent::transition::Loss;
 
-use super::Context;
 use super::record::{Record, hint_nearest, nearest};
+use super::{Context, running};
 use crate::cli::UndoArgs;
 use crate::error::{CliError, ExitCode};
 use crate::session::random_id;
@@ -52,8 +52,8 @@ pub fn run(args: &UndoArgs, context: &Context) -> Result<ExitCode, CliError> {
 /// What was lost in this project, under whichever profile, the newest first.
 fn lost(record: &Record, context: &Context) -> Result<Vec<Lost>, CliError> {
     let names = match &context.profile_flag {
-        Some(_) => vec![context.select()?.profile.name],
-        None => context.config()?.names(),
+        Some(_) => vec![context.profile_name(None)?],
+        None => all_names(&record.project.root, context),
     };
     let mut lost = Vec::new();
     for name in names {
@@ -65,6 +65,15 @@ fn lost(record: &Record, context: &Context) -> Result<Vec<Lost>, CliError> {
     }
     lost.sort_by_key(|lost| std::cmp::Reverse((lost.batch_ns, lost.lost_ns, lost.times)));
     Ok(lost)
+}
+
+/// Every profile that something may be kept for, also where the configuration is no use by now.
+fn all_names(root: &Path, context: &Context) -> Vec<String> {
+    let mut names = context.config().map(|config| config.names()).unwrap_or_default();
+    names.extend(running::of_project(context, root).into_iter().map(|entry| entry.profile.name));
+    names.sort();
+    names.dedup();
+    names
 }
 
 fn trash_failed(error: &TrashError) -> CliError {

@@ -12,7 +12,8 @@ use crate::error::{CliError, ExitCode};
 use crate::session::client::Connection;
 use crate::session::journal::{Entry, Journal, MountRecord};
 use crate::session::proto::{Finished, UnmountRequest};
-use crate::ui::{print, render, visible};
+use crate::ui::render::{SCHEMA_VERSION, error_document};
+use crate::ui::{print, visible};
 
 /// Takes mounts away.
 ///
@@ -33,8 +34,8 @@ pub async fn run(args: &UnmountArgs, context: &Context) -> Result<ExitCode, CliE
             Ok(()) => {}
             // The others are as much meant.
             Err(error) if args.all => {
-                render::warning(&error.to_string(), context.style);
-                done.failed = Some(error.code);
+                context.caution(&error.to_string());
+                done.failed.get_or_insert(error);
             }
             Err(error) => {
                 // What went before is gone all the same.
@@ -47,7 +48,7 @@ pub async fn run(args: &UnmountArgs, context: &Context) -> Result<ExitCode, CliE
         return Err(CliError::new(ExitCode::NotFound, "nothing was mounted there any more")
             .hint("`skync status` shows what is mounted"));
     }
-    said(&done, args, context)
+    said(done, args, context)
 }
 
 /// What has been done.
@@ -55,7 +56,8 @@ pub async fn run(args: &UnmountArgs, context: &Context) -> Result<ExitCode, CliE
 struct Done {
     unmounted: Vec<String>,
     ended: bool,
-    failed: Option<ExitCode>,
+    /// The first that could not be taken away.
+    failed: Option<CliError>,
 }
 
 /// The sessions that are meant, and which of their mounts.
@@ -90,18 +92,14 @@ fn meant(
             return unknown(&path, done);
         }
     }
-    let profile = context.select()?.profile;
+    let profile = context.profile_name(args.path.as_deref())?;
     let project = find_project(args.path.as_deref(), true)?;
-    let own = |entry: &&Entry| entry.root == project.root && entry.profile.name == profile.name;
+    let own = |entry: &&Entry| entry.root == project.root && entry.profile.name == profile;
     match entries.iter().filter(own).find(mounted) {
         Some(entry) => Ok(vec![(entry.clone(), Vec::new())]),
         None => Err(CliError::new(
             ExitCode::NotFound,
-            format!(
-                "the sandbox of `{}` ({}) is not mounted",
-                project.root.display(),
-                profile.name
-            ),
+            format!("the sandbox of `{}` ({}) is not mounted", project.root.display(), profile),
         )
         .hint("`skync status` shows what is mounted, `skync unmount DIR` takes that one away")),
     }
@@ -221,19 +219,20 @@ impl Done {
     }
 }
 
-fn said(done: &Done, args: &UnmountArgs, context: &Context) -> Result<ExitCode, CliError> {
-    if context.json {
-        let document = json!({
-            "schema_version": 1,
-            "ok": done.failed.is_none(),
-            "unmounted": done.unmounted,
-            "ended": done.ended,
-        });
-        print(&format!("{document}\n"))?;
-    }
+fn said(done: Done, args: &UnmountArgs, context: &Context) -> Result<ExitCode, CliError> {
     done.tell(context);
+    if context.json {
+        let mut document = match &done.failed {
+            None => json!({ "schema_version": SCHEMA_VERSION, "ok": true }),
+            Some(error) => error_document(error),
+        };
+        document["unmounted"] = json!(done.unmounted);
+        document["ended"] = done.ended.into();
+        print(&format!("{document}\n"))?;
+        return Ok(done.failed.map_or(ExitCode::Done, |error| error.code));
+    }
     if args.all && done.unmounted.is_empty() && done.failed.is_none() {
         context.tell("nothing is mounted");
     }
-    Ok(done.failed.unwrap_or(ExitCode::Done))
+    done.failed.map_or(Ok(ExitCode::Done), Err)
 }

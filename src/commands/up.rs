@@ -12,7 +12,7 @@ use tonic::Streaming;
 use self::question::Question;
 use self::view::View;
 use crate::cli::UpArgs;
-use crate::commands::{Context, find_project, follow, mount};
+use crate::commands::{Context, find_project, follow, mount, running};
 use crate::config::DriverConfig;
 use crate::error::{CliError, ExitCode};
 use crate::session::Spec;
@@ -21,7 +21,7 @@ use crate::session::proto::session_event::Event;
 use crate::session::proto::{
     ControlRequest, Finished, ResumeRequest, SessionEvent, State, StatusReply, UpRequest,
 };
-use crate::ui::{print, render, visible};
+use crate::ui::{print, visible};
 
 /// How long another session may take to go on when one has died …
 const REJOIN_PATIENCE: Duration = Duration::from_secs(30);
@@ -33,7 +33,7 @@ const REJOIN_INTERVAL: Duration = Duration::from_millis(250);
 /// # Errors
 /// What keeps it from beginning, or what went wrong at its end.
 pub async fn run(args: &UpArgs, context: &Context) -> Result<ExitCode, CliError> {
-    let profile = context.select()?.profile;
+    let profile = context.select_in(args.root.as_deref())?.profile;
     if matches!(profile.driver, DriverConfig::Local) {
         let message = format!("the profile `{}` runs commands in place", profile.name);
         return Err(CliError::new(
@@ -43,11 +43,10 @@ pub async fn run(args: &UpArgs, context: &Context) -> Result<ExitCode, CliError>
         .hint("`skync profile list` shows the others, `--profile NAME` uses one"));
     }
     let project = find_project(args.root.as_deref(), args.force)?;
-    if let Some(warning) = project.warning()
-        && context.quiet < 2
-    {
-        render::warning(&warning, context.style);
+    if let Some(warning) = project.warning() {
+        context.caution(&warning);
     }
+    running::warn_of_older(context, &project.root, &profile);
     let spec = Spec { id: String::new(), root: project.root, profile };
     let mut id = vec![0; 16];
     getrandom::fill(&mut id).expect("the kernel gives random bytes");
@@ -172,6 +171,7 @@ impl<'a> Up<'a> {
         match event {
             Event::Progress(progress) => self.view.progress(&progress),
             Event::Note(text) => self.view.note(&text),
+            Event::Setup(news) => self.view.setup(&news),
             Event::Moved(batch) => self.view.moved(&batch),
             Event::Status(status) => {
                 self.view.status(&status)?;

@@ -118,6 +118,7 @@ mod tests {
             root: root.into(),
             lease: Duration::from_secs(600),
             runtime: "/run/x".into(),
+            preparation: None,
         }
     }
 

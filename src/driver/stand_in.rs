@@ -86,7 +86,8 @@ pub(crate) fn spec(runtime: &Path, root: impl Into<PathBuf>) -> SandboxSpec {
     ];
     let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     let runtime = runtime.to_owned();
-    SandboxSpec { session, labels, root, lease: Duration::from_secs(45), runtime }
+    let (lease, preparation) = (Duration::from_secs(45), None);
+    SandboxSpec { session, labels, root, lease, runtime, preparation }
 }
 
 /// A new session id.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use skync_agent::serve::MESSAGE_BYTES_MAX;
+use skync_agent::sizes::MESSAGE_BYTES_MAX;
 use tokio::net::UnixStream;
 use tonic::{Code, Status};
 
@@ -141,8 +141,10 @@ pub fn broken(status: &Status) -> CliError {
     CliError::new(ExitCode::Failed, message)
 }
 
+/// A process has that number, a zombie among them.
 fn is_there(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
 enum Started {

@@ -9,19 +9,24 @@ use crate::sync::engine::SyncError;
 
 /// A driver's error, for a person.
 pub fn driver_error(error: DriverError) -> CliError {
-    let code = match error.kind {
-        ErrorKind::Unreachable => ExitCode::Unreachable,
-        ErrorKind::NotFound | ErrorKind::Gone => ExitCode::NotFound,
-        ErrorKind::Invalid => ExitCode::Config,
-        ErrorKind::Exhausted => ExitCode::Exhausted,
-        ErrorKind::Denied | ErrorKind::NoAgent | ErrorKind::Failed => ExitCode::Failed,
-    };
-    let mut shown = CliError::new(code, error.message.clone());
+    let mut shown = CliError::new(exit_code(error.kind), error.message.clone());
     if let Some(source) = &error.source {
         shown = shown.because(&**source);
     }
     shown.hints = error.hints;
     shown
+}
+
+/// What a process ends with after a driver's error.
+pub fn exit_code(kind: ErrorKind) -> ExitCode {
+    match kind {
+        ErrorKind::Unreachable => ExitCode::Unreachable,
+        ErrorKind::NotFound | ErrorKind::Gone => ExitCode::NotFound,
+        ErrorKind::Invalid => ExitCode::Config,
+        ErrorKind::Auth => ExitCode::Auth,
+        ErrorKind::Exhausted => ExitCode::Exhausted,
+        ErrorKind::Denied | ErrorKind::NoAgent | ErrorKind::Failed => ExitCode::Failed,
+    }
 }
 
 /// A link's error, for a person.

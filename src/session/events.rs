@@ -198,7 +198,7 @@ pub(super) fn failure(error: CliError) -> Event {
 /// The same without the event.
 pub(super) fn failure_of(error: CliError) -> proto::Failure {
     let (code, message) = (error.code as u32, error.to_string());
-    proto::Failure { code, message, hints: error.hints }
+    proto::Failure { code, message, hints: error.hints, details: error.details }
 }
 
 pub(super) fn exit_to_client(exit: agent::Exit) -> proto::Exit {

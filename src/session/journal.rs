@@ -35,6 +35,12 @@ pub struct Entry {
     pub socket: PathBuf,
     /// The sandbox, once it is known to exist.
     pub sandbox: Option<Sandbox>,
+    /// How the sandbox was prepared, if it was; see `setup`.
+    #[serde(default)]
+    pub prepared: Option<String>,
+    /// It is being prepared for the first time: nothing else has been done in it.
+    #[serde(default)]
+    pub preparing: bool,
     /// It goes on without users (`up -d`).
     #[serde(default)]
     pub hold: bool,
@@ -96,6 +102,8 @@ impl Entry {
             runtime: runtime.to_owned(),
             socket: socket.to_owned(),
             sandbox: None,
+            prepared: None,
+            preparing: false,
             hold: false,
             exclude: Vec::new(),
             mounts: Vec::new(),

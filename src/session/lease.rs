@@ -69,6 +69,7 @@ impl Lease {
             Ok(None) => return false,
             Ok(Some(promised)) => {
                 self.until = Instant::now() + promised;
+                session.moment.promised(Some(promised));
                 if std::mem::take(&mut self.is_failing) {
                     session.tell("the sandbox's time is renewed again".to_owned());
                 }
@@ -103,6 +104,9 @@ pub(super) async fn run(session: Arc<Session>) {
         }
         let is_news = ways.has_changed().unwrap_or(false);
         lease.look(&ways.borrow_and_update(), is_news, wanted(session.profile(), duty));
+        if lease.sandbox.is_none() {
+            session.moment.promised(None);
+        }
         let due = lease.due().map(|due| retry.map_or(due, |retry| retry.max(due)));
         if due.is_some_and(|due| due <= Instant::now()) {
             if !lease.renew(&session).await {

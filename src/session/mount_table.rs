@@ -16,7 +16,7 @@ use crate::error::{CliError, ExitCode};
 use crate::session::journal::MountRecord;
 use crate::session::mount_place::{self, Found, Surroundings};
 use crate::session::mounting::{Mount, Stays};
-use crate::session::proto::{MountInfo, StatusReply};
+use crate::session::proto::MountInfo;
 use crate::session::server::{Session, now_ms};
 use crate::session::ways::Way;
 
@@ -124,7 +124,7 @@ impl MountTable {
     }
 
     /// Adds what changes from moment to moment to what clients are shown.
-    fn measure(&self, infos: &mut [MountInfo], is_lost: bool) {
+    pub(super) fn measure(&self, infos: &mut [MountInfo], is_lost: bool) {
         let used: HashMap<Vec<u8>, _> =
             self.rows().iter().map(|row| (bytes(&row.record.at), row.mount.used())).collect();
         for info in infos {
@@ -148,19 +148,6 @@ impl Row {
 }
 
 impl Session {
-    /// What the session is and does, as of now.
-    pub(super) fn told(&self) -> StatusReply {
-        let mut reply = self.view.borrow().reply.clone();
-        self.measured(&mut reply);
-        reply
-    }
-
-    /// Adds how its mounts are at this moment.
-    pub(super) fn measured(&self, reply: &mut StatusReply) {
-        let is_lost = matches!(self.ways.now(), Way::Lost(_));
-        self.mounts.measure(&mut reply.mounts, is_lost);
-    }
-
     /// Checks the place of a mount and clears it of what a crash left, before a sandbox is made for
     /// it. A line for a person, if there was something. What waits there for the `Up` of this id, whose
     /// session died, is that one's.

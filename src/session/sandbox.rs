@@ -100,6 +100,11 @@ impl Session {
         let mut state = self.state.lock().await;
         self.mend(&mut state).await?;
         let patterns = self.patterns(exclude);
+        if state.live.is_none() {
+            self.make(&mut state, patterns.clone(), progress).await?;
+        }
+        // It can be lost once more meanwhile.
+        self.prepare_again(&mut state).await?;
         match &mut state.live {
             Some(live) => live.set_command_line(patterns),
             None => self.make(&mut state, patterns, progress).await?,
@@ -120,7 +125,10 @@ impl Session {
             }
         };
         let _shown = ProgressShown(self);
-        self.ensure_live(&[], &tell).await
+        match events {
+            Some(events) => self.with_setup(events, self.ensure_live(&[], &tell)).await,
+            None => self.ensure_live(&[], &tell).await,
+        }
     }
 
     async fn make(
@@ -149,6 +157,23 @@ impl Session {
         state.has_run = revive;
         self.settle_in(state, live);
         Ok(())
+    }
+
+    /// A sandbox that was taken over, or started again, may have been prepared in another way than the
+    /// profile says now.
+    async fn prepare_again(&self, state: &mut State) -> Result<(), CliError> {
+        let State { maker, live: Some(live), .. } = state else { return Ok(()) };
+        if maker.is_prepared() {
+            return Ok(());
+        }
+        let was_open = live.link();
+        let prepared = maker.prepare_live(live).await;
+        if !was_open.is_open() && live.link().is_open() {
+            // It was dialled again meanwhile.
+            self.ways.open(&live.link(), &live.sandbox);
+            self.mend(state).await?;
+        }
+        prepared
     }
 
     /// A sandbox that was to be started again may be gone: then it cannot be waited for.
@@ -382,6 +407,7 @@ impl Session {
     /// Tells every `up` a line.
     pub(super) fn tell(&self, note: String) {
         tracing::info!(note);
+        self.moment.log(&note);
         let _ = self.news.send(News::Note(note));
     }
 

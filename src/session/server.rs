@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use skync_agent::serve::{
+use skync_agent::sizes::{
     FRAME_BYTES_MAX, LINK_WINDOW_BYTES, MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES,
 };
 use tokio::net::{UnixListener, UnixStream};
@@ -26,13 +26,15 @@ use crate::operation::{OperationId, Store};
 use crate::session::errors::state_error;
 use crate::session::journal::{Entry, Journal};
 use crate::session::lifecycle::{Lifecycle, Mirror, Next, User};
-use crate::session::live::Maker;
+use crate::session::live::{Maker, Setup};
+use crate::session::moment::Moment;
 use crate::session::mount_table::MountTable;
 use crate::session::operations::{Operation, Operations};
 use crate::session::proto::session_server::SessionServer;
 use crate::session::proto::{MovedBatch, StatusReply};
 use crate::session::sandbox::{How, State};
 use crate::session::service::Service;
+use crate::session::setup::show::{self, Show};
 use crate::session::view::View;
 use crate::session::ways::Ways;
 use crate::session::wish::Wishes;
@@ -80,8 +82,12 @@ pub struct Session {
     pub(super) duty: watch::Sender<Duty>,
     /// What clients are shown.
     pub(super) view: watch::Sender<View>,
+    /// What is added to it when they are told.
+    pub(super) moment: Moment,
     /// What every `up` is told once.
     pub(super) news: broadcast::Sender<News>,
+    /// What is told of how the sandbox is prepared.
+    pub(super) setup: Arc<Show>,
     ending: Notify,
 }
 
@@ -149,6 +155,7 @@ pub async fn serve(
     tokio::spawn(lease::run(Arc::clone(&session)));
     tokio::spawn(mirror::run(Arc::clone(&session)));
     tokio::spawn(edits::run(Arc::clone(&session)));
+    tokio::spawn(show::run(Arc::clone(&session)));
     if let Some(former) = former {
         let taken = succession::take_over(&session, &former).await;
         taken.map_err(|error| io::Error::new(io::ErrorKind::NotConnected, error.to_string()))?;
@@ -189,8 +196,10 @@ fn open(
     let owner = owner();
     let persons = watch::Sender::new(0);
     let person = is_person(&persons);
+    let setup = Setup { places: places.clone(), show: Arc::default() };
+    let show = Arc::clone(&setup.show);
     let maker =
-        Maker::new(spec.clone(), Arc::clone(&driver), journal.clone(), entry, owner, person);
+        Maker::new(spec.clone(), Arc::clone(&driver), journal.clone(), entry, owner, person, setup);
     let store = Store::open(&places).map_err(io::Error::other)?;
     let facts = StatusReply {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -216,7 +225,9 @@ fn open(
         mirror_exclude: Mutex::default(),
         duty: watch::Sender::default(),
         view: watch::Sender::new(View::new(facts)),
+        moment: Moment::default(),
         news: broadcast::Sender::new(NEWS_WAITING_MAX),
+        setup: show,
         ending: Notify::new(),
     });
     Ok((session, listener, former))
@@ -286,7 +297,7 @@ async fn ended_by_signal(session: &Arc<Session>, term: &mut Signal, int: &mut Si
 }
 
 /// Who makes things: a hash of user and machine, so that labels tell nobody a name.
-fn owner() -> String {
+pub fn owner() -> String {
     let machine = std::fs::read("/etc/machine-id").unwrap_or_default();
     let mut hasher = blake3::Hasher::new();
     hasher.update(&rustix::process::geteuid().as_raw().to_be_bytes()).update(&machine);

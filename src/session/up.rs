@@ -52,7 +52,7 @@ pub(super) async fn run(
             finished.sync = first;
             if !request.hold {
                 tokio::select! {
-                    () = follow(&session, &events, news) => {}
+                    () = session.with_setup(&events, follow(&session, &events, news)) => {}
                     () = given_up(wishes) => {}
                     () = events.gone() => {}
                 }
@@ -288,7 +288,7 @@ async fn flushed(session: &Session, why: Why, events: &Events) -> Result<SyncSum
     if mirror == Mirror::On {
         // What is missing or broken is made or mended now, and not when the mirror gets to it.
         let tell = |progress| events.offer(Event::Progress(progress_to_client(progress)));
-        session.ensure_live(&[], &tell).await?;
+        session.with_setup(events, session.ensure_live(&[], &tell)).await?;
     }
     let how = if why == Why::Accept { How::Accepted } else { How::Whole };
     let (report, ..) = session.synchronise(Some(events), how).await?;

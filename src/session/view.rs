@@ -131,7 +131,7 @@ impl View {
         reply.files = overview.files;
         let conflicts = overview.conflicts.iter().take(LISTED_MAX).map(|conflict| {
             let (path, reason) = (conflict.path.to_string(), conflict.kind.to_string());
-            proto::Conflict { path, reason }
+            proto::Conflict { path, reason, guarded: conflict.kind.is_held() }
         });
         reply.conflicts = conflicts.collect();
         reply.conflict_count = overview.conflicts.len() as u64;

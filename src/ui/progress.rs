@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::render::Style;
 use super::status_view::{count, size};
 use super::{say, visible};
 use crate::commands::Context;
@@ -18,7 +19,7 @@ const TICK: Duration = Duration::from_millis(120);
 /// How often the line is drawn at most, per second.
 const DRAW_HZ: u8 = 15;
 /// Between two plain lines of one transfer.
-const PLAIN_INTERVAL: Duration = Duration::from_secs(2);
+const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ enum Manner {
 /// Shows progress; cheap to call often. What is on the screen vanishes when it is dropped.
 pub struct Progress {
     manner: Manner,
+    /// Notes that warn are shown all the same: who said `-q` once.
+    warns: bool,
     // Drivers report from any task, and what is shown depends on what was shown before.
     shown: Mutex<Shown>,
 }
@@ -83,7 +86,10 @@ impl Progress {
     pub fn new(context: &Context) -> Self {
         let variable = |name: &str| std::env::var(name).ok();
         let terminal = std::io::stderr().is_terminal();
-        Self::with(manner(context.json, context.quiet, context.verbose, variable, terminal))
+        let manner = manner(context.json, context.quiet, context.verbose, variable, terminal);
+        let mut progress = Self::with(manner);
+        progress.warns = !context.json && context.quiet == 1;
+        progress
     }
 
     /// Shows nothing.
@@ -92,7 +98,7 @@ impl Progress {
     }
 
     fn with(manner: Manner) -> Self {
-        Self { manner, shown: Mutex::default() }
+        Self { manner, warns: false, shown: Mutex::default() }
     }
 
     /// A line can change in place.
@@ -181,7 +187,18 @@ impl Progress {
         match (self.manner, &shown.bar) {
             (Manner::Live, Some(bar)) => bar.suspend(|| say(&text)),
             (Manner::Live, None) | (Manner::Plain, _) => say(&text),
+            (Manner::Silent, _) if self.warns && text.starts_with("warning: ") => say(&text),
             (Manner::Silent, _) => {}
+        }
+    }
+
+    /// A line that stays, of something beside the matter.
+    pub fn aside(&self, text: &str, style: Style) {
+        let text = style.dim(&visible(text));
+        let shown = self.shown();
+        match &shown.bar {
+            Some(bar) => bar.suspend(|| say(&text)),
+            None => say(&text),
         }
     }
 
@@ -244,15 +261,20 @@ fn manner(
     variable: impl Fn(&str) -> Option<String>,
     terminal: bool,
 ) -> Manner {
-    let ci = variable("CI").is_some_and(|ci| !matches!(ci.as_str(), "" | "0" | "false"));
-    let dumb = variable("TERM").is_some_and(|term| term == "dumb");
     if json || quiet > 0 {
         Manner::Silent
-    } else if terminal && !ci && !dumb && verbose == 0 {
+    } else if terminal && is_movable(variable) && verbose == 0 {
         Manner::Live
     } else {
         Manner::Plain
     }
+}
+
+/// By the environment, a person watches, at a terminal on which things can change in place.
+pub fn is_movable(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let ci = variable("CI").is_some_and(|ci| !matches!(ci.as_str(), "" | "0" | "false"));
+    let dumb = variable("TERM").is_some_and(|term| term == "dumb");
+    !ci && !dumb
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::{print, say, visible};
 use crate::cli::ColorChoice;
-use crate::error::{CliError, ExitCode};
+use crate::credentials::mask::mask;
+use crate::error::CliError;
 
 /// The version of every JSON document that skync prints.
 ///
@@ -23,9 +24,12 @@ pub struct Style {
 impl Style {
     /// Decides by `--color`, then NO_COLOR, then FORCE_COLOR or CLICOLOR_FORCE, then the terminal.
     pub fn of_stderr(choice: ColorChoice) -> Self {
-        let variable =
-            |name: &str| std::env::var_os(name).map(|v| v.to_string_lossy().into_owned());
         Self::decide(choice, variable, std::io::stderr().is_terminal())
+    }
+
+    /// The same for what goes to stdout, as `--help` does.
+    pub fn of_stdout(choice: ColorChoice) -> Self {
+        Self::decide(choice, variable, std::io::stdout().is_terminal())
     }
 
     fn decide(
@@ -45,16 +49,30 @@ impl Style {
         Self { color }
     }
 
+    /// The text, less bright than what is around it.
+    pub fn dim(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
     fn paint(self, code: &str, text: &str) -> String {
         if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 
+fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
 /// Tells a person (stderr) or a program (`json`: stdout) of an error.
 pub fn error(error: &CliError, json: bool, style: Style) {
+    let error = &error.clone().with_way_forward();
     if json {
-        // stdout may be what failed; there is no second way to tell a program.
-        let _ = print(&format!("{}\n", error_document(error)));
+        let document = error_document(error).to_string();
+        let document = mask(&document);
+        // stdout may be what failed: a program that looks for its document finds it on the other stream.
+        if print(&format!("{document}\n")).is_err() {
+            say(&document);
+        }
     } else {
         say(error_text(error, style).trim_end());
     }
@@ -86,47 +104,30 @@ pub fn error_text(error: &CliError, style: Style) -> String {
     out
 }
 
-/// An error for a program.
+/// An error for a program: the one document, or the last line of a stream, whose lines all have an
+/// `event`.
 pub fn error_document(error: &CliError) -> serde_json::Value {
     json!({
         "schema_version": SCHEMA_VERSION,
+        "event": "error",
         "ok": false,
         "error": {
-            "kind": kind(error.code),
+            "kind": error.code.kind(),
             "code": error.code as u8,
             "message": error.message,
             "causes": error.causes,
             "details": error.details,
+            "hint": error.hints.first(),
             "hints": error.hints,
             "retryable": error.retryable,
         },
     })
 }
 
-/// The word for an exit code, for programs; it never changes.
-fn kind(code: ExitCode) -> &'static str {
-    match code {
-        ExitCode::Done => "done",
-        ExitCode::Failed => "failed",
-        ExitCode::Usage => "usage",
-        ExitCode::Config => "config",
-        ExitCode::Auth => "auth",
-        ExitCode::NotFound => "not-found",
-        ExitCode::Conflict => "conflict",
-        ExitCode::Unreachable => "unreachable",
-        ExitCode::Exhausted => "exhausted",
-        ExitCode::OutcomeUnknown => "outcome-unknown",
-        ExitCode::TimedOut => "timed-out",
-        ExitCode::NotStarted => "not-started",
-        ExitCode::NotExecutable => "not_executable",
-        ExitCode::CommandNotFound => "command_not_found",
-        ExitCode::Interrupted => "interrupted",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ExitCode;
 
     fn decided(choice: ColorChoice, variables: &[(&str, &str)], terminal: bool) -> bool {
         let variable = |name: &str| {
@@ -189,6 +190,11 @@ mod tests {
         assert_eq!(document["error"]["kind"], "config");
         assert_eq!(document["error"]["code"], 3);
         assert_eq!(document["error"]["message"], "cannot read `a`");
+        assert_eq!(document["error"]["hint"], "make it");
         assert_eq!(document["error"]["hints"], json!(["make it", "or not"]));
+        assert_eq!(document["error"]["retryable"], false);
+        let silent = error_document(&CliError::new(ExitCode::Unreachable, "no"));
+        assert_eq!(silent["error"]["hint"], serde_json::Value::Null);
+        assert_eq!(silent["error"]["retryable"], true);
     }
 }

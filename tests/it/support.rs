@@ -5,6 +5,7 @@ pub mod clouds;
 pub mod fake_agent;
 pub mod fault;
 pub mod held;
+pub mod keychain;
 pub mod mount;
 pub mod pair;
 pub mod processes;
@@ -107,6 +108,8 @@ impl World {
             .args(arguments)
             .current_dir(&self.project)
             .env_remove("SKYNC_PROFILE")
+            // The keychain of whoever runs the tests is not ours.
+            .env_remove("DBUS_SESSION_BUS_ADDRESS")
             .env("XDG_CONFIG_HOME", self.path("c"))
             .env("XDG_STATE_HOME", self.path("s"))
             .env("XDG_RUNTIME_DIR", self.path("r"))

@@ -15,14 +15,14 @@ use super::link::{Broken, LinkTalk, Told};
 use super::output::{Piece, TOLD_INTERVAL, Writer};
 use super::signals::{Signalled, Signals};
 use super::{First, Left, Outcome, Role, Wanted, terminal_size, voice};
-use crate::commands::{Context, follow};
+use crate::commands::{Context, follow, setup};
 use crate::error::{CliError, ExitCode};
 use crate::session::Spec;
 use crate::session::proto::exec_request::Request;
 use crate::session::proto::join::From;
 use crate::session::proto::session_event::Event;
 use crate::session::proto::{
-    ControlRequest, Finished, Gap, Join, LinkNews, Output, Progress as Step, Started,
+    ControlRequest, Finished, Gap, Join, LinkNews, Output, Progress as Step, SetupNews, Started,
 };
 use crate::ui::progress::Progress;
 use crate::ui::terminal::escape::Escapes;
@@ -99,6 +99,7 @@ struct Client<'a> {
     at_once: bool,
     /// When what was written out is told at the latest.
     taken_at: Option<Instant>,
+    setup: setup::Lines,
     answers: (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>),
 }
 
@@ -131,6 +132,7 @@ impl<'a> Client<'a> {
             pending: None,
             at_once: io::stderr().is_terminal() || context.verbose > 0,
             taken_at: None,
+            setup: setup::Lines::default(),
             answers: mpsc::unbounded_channel(),
         }
     }
@@ -254,6 +256,7 @@ impl<'a> Client<'a> {
             }
             Event::Failure(failure) => self.failure = Some(follow::error_of(failure)),
             Event::Note(text) => self.note(&text),
+            Event::Setup(news) => self.setup(&news),
             Event::InputTaken(offset) => self.stdin.arrived(offset),
             Event::Link(news) => self.link_news(Broken::Link, &news),
             Event::Evicted(true) => self.evicted(),
@@ -381,6 +384,15 @@ impl<'a> Client<'a> {
         } else if self.context.quiet < 2 {
             self.progress.clear();
             say(&visible(text));
+        }
+    }
+
+    fn setup(&mut self, news: &SetupNews) {
+        self.pending = None;
+        if self.context.json {
+            self.document(&setup::document(news));
+        } else {
+            self.setup.show(news, &self.progress, self.context);
         }
     }
 

@@ -7,8 +7,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::error::{CliError, ExitCode};
 
 /// Linux numbers, as messages have them.
-pub(super) const SIGINT: u32 = 2;
-pub(super) const SIGCONT: u32 = 18;
+pub(in crate::commands) const SIGINT: u32 = 2;
+pub(in crate::commands) const SIGCONT: u32 = 18;
 const SIGHUP: u32 = 1;
 const SIGQUIT: u32 = 3;
 const SIGUSR1: u32 = 10;
@@ -17,7 +17,7 @@ const SIGTERM: u32 = 15;
 
 /// What a signal is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Signalled {
+pub(in crate::commands) enum Signalled {
     /// Ctrl-C.
     Interrupted,
     /// We are to end: TERM, HUP.
@@ -33,7 +33,7 @@ pub(super) enum Signalled {
 }
 
 /// All signals that a client takes.
-pub(super) struct Signals {
+pub(in crate::commands) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
@@ -47,7 +47,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn new() -> Result<Self, CliError> {
+    pub(in crate::commands) fn new() -> Result<Self, CliError> {
         let on = |kind| signal(kind).map_err(|error| failed(&error));
         Ok(Self {
             interrupt: on(SignalKind::interrupt())?,
@@ -63,7 +63,7 @@ impl Signals {
     }
 
     /// The terminal is raw from now on.
-    pub(super) fn take_stop(&mut self) -> Result<(), CliError> {
+    pub(in crate::commands) fn take_stop(&mut self) -> Result<(), CliError> {
         if self.stop.is_none() {
             let kind = SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw());
             self.stop = Some(signal(kind).map_err(|error| failed(&error))?);
@@ -71,7 +71,7 @@ impl Signals {
         Ok(())
     }
 
-    pub(super) async fn next(&mut self) -> Signalled {
+    pub(in crate::commands) async fn next(&mut self) -> Signalled {
         let stop = async {
             match &mut self.stop {
                 Some(stop) => stop.recv().await,
@@ -92,7 +92,7 @@ impl Signals {
     }
 
     /// Returns when a signal says that nobody wants to wait any longer.
-    pub(super) async fn told_to_go(&mut self) {
+    pub(in crate::commands) async fn told_to_go(&mut self) {
         while !matches!(self.next().await, Signalled::Interrupted | Signalled::Told(_)) {}
     }
 }
@@ -102,7 +102,7 @@ fn failed(error: &io::Error) -> CliError {
 }
 
 /// Stops this process as Ctrl-Z would have; returns when it goes on.
-pub(super) fn stop_here() {
+pub(in crate::commands) fn stop_here() {
     // Not TSTP, which we handle. The whole group was told; each of it stops itself.
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
 }

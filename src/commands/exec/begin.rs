@@ -12,7 +12,6 @@ use crate::error::CliError;
 use crate::operation::OperationId;
 use crate::project::Project;
 use crate::session::proto::{Begin, Variable};
-use crate::ui::render;
 
 /// The whole request, with an id that was never used before.
 pub(super) fn begin(
@@ -34,10 +33,10 @@ pub(super) fn begin(
     };
     let input = io::stdin().is_terminal();
     let has_terminal = wants_terminal(args, input, io::stdout().is_terminal());
-    if has_terminal && !input && !args.detach && context.quiet < 2 {
+    if has_terminal && !input && !args.detach {
         let text =
             "stdin is not a terminal; the command gets one, and reads from it what comes here";
-        render::warning(text, context.style);
+        context.caution(text);
     }
     let is_person = has_terminal && input && !args.detach;
     Ok(Begin {

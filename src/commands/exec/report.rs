@@ -71,7 +71,9 @@ impl Report {
 
     fn failed(&self, error: &io::Error) -> CliError {
         let message = format!("cannot write the report `{}`", visible(&self.0.to_string_lossy()));
-        CliError::new(ExitCode::Failed, message).because(error)
+        CliError::new(ExitCode::Failed, message)
+            .because(error)
+            .hint("name a file in a directory that you may write: `--report FILE`")
     }
 }
 

@@ -4,7 +4,6 @@ use crate::commands::Context;
 use crate::commands::attached::{Left, Outcome};
 use crate::operation::OperationId;
 use crate::session::proto::{Exit, Finished};
-use crate::ui::{render, visible};
 
 /// Tells it. Errors are told by who returns them.
 pub(in crate::commands) fn ended(outcome: &Outcome, context: &Context) {
@@ -14,11 +13,7 @@ pub(in crate::commands) fn ended(outcome: &Outcome, context: &Context) {
     if let Some(left) = outcome.left {
         self::left(left, outcome, context);
     }
-    let warn = |text: &str| {
-        if context.quiet < 2 {
-            render::warning(&visible(text), context.style);
-        }
-    };
+    let warn = |text: &str| context.caution(text);
     if let Some(exit) = &outcome.exit {
         if exit.out_of_memory {
             let limit = match exit.memory_limit {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::commands::{Context, follow, status};
+use crate::commands::{Context, follow, setup, status};
 use crate::error::CliError;
-use crate::session::proto::{MovedBatch, Progress, State, StatusReply};
+use crate::session::proto::{MovedBatch, Progress, SetupNews, State, StatusReply};
 use crate::ui::{self, print, status_view};
 
 /// Between two reports of progress for a program.
@@ -23,6 +23,7 @@ pub(super) struct View<'a> {
     /// The mirror is being ended: what it still does is not its state any more.
     is_ending: bool,
     progress_told: Option<Instant>,
+    setup: setup::Lines,
 }
 
 impl<'a> View<'a> {
@@ -34,6 +35,7 @@ impl<'a> View<'a> {
             is_asking: false,
             is_ending: false,
             progress_told: None,
+            setup: setup::Lines::default(),
         }
     }
 
@@ -58,6 +60,14 @@ impl<'a> View<'a> {
             return event("note", json!({ "text": text }));
         }
         self.progress.note(text);
+        Ok(())
+    }
+
+    pub(super) fn setup(&mut self, news: &SetupNews) -> Result<(), CliError> {
+        if self.context.json {
+            return event("setup", setup::facts(news));
+        }
+        self.setup.show(news, &self.progress, self.context);
         Ok(())
     }
 

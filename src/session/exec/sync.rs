@@ -46,7 +46,8 @@ pub(super) async fn prepare(
     session.settle_mounts().await;
     let (report, sandbox) = loop {
         let asked = ask(session);
-        if let Err(error) = session.ensure_live(&begin.exclude, &progress).await {
+        let live = session.ensure_live(&begin.exclude, &progress);
+        if let Err(error) = session.with_setup(events, live).await {
             // A command that is begun while the link is lost waits for it, as one that runs.
             mended(session, patience, error).await?;
             continue;

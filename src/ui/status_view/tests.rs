@@ -81,7 +81,8 @@ fn a_batch_is_one_line_for_each_direction() {
 fn conflicts_and_problems_are_told_when_they_come_and_when_they_go() {
     let quiet = status(State::Watching, "");
     let mut loud = quiet.clone();
-    loud.conflicts = vec![Conflict { path: "a".into(), reason: "changed on both sides".into() }];
+    loud.conflicts =
+        vec![Conflict { path: "a".into(), reason: "changed on both sides".into(), guarded: false }];
     loud.conflict_count = 1;
     let problem = Problem { path: "b".into(), side: Side::Sandbox.into(), reason: "denied".into() };
     loud.problems = vec![problem];

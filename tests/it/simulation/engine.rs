@@ -11,6 +11,7 @@ use skync::sync::ancestor::{Ancestor, AncestorSet};
 use skync::sync::core::{Batch, Core, Outcomes, View};
 use skync::sync::guard::Guards;
 use skync::sync::plan::{Conflict, Problem, Step};
+use skync::sync::safety::Folds;
 use skync_agent::entry::{Entry, differences};
 use skync_agent::path::SyncPath;
 use skync_agent::rules::Rules;
@@ -168,7 +169,7 @@ impl Engine {
             sandbox: Some(sandbox),
             rules: &self.rules,
             guards: &GUARDS,
-            case_insensitive: [self.folds_case, false],
+            folds: [Folds { case: self.folds_case, form: self.folds_case }, Folds::default()],
         };
         let batch = match self.core.plan(&view, now_ns) {
             Ok(None) => return Planned::Nothing,

@@ -19,7 +19,7 @@ use skync_agent::proto::agent_server::{Agent, AgentServer};
 use skync_agent::proto::{
     self, ApplyRequest, Chunk, Held, Kind, Offered, Packed, ScanEntry, SupplyReply, Wanted,
 };
-use skync_agent::serve::MESSAGE_BYTES_MAX;
+use skync_agent::sizes::MESSAGE_BYTES_MAX;
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tonic::{Request, Response, Status, Streaming};

@@ -367,6 +367,7 @@ impl FaultySession {
             config: world.path("c/skync"),
             state: world.path("s/skync"),
             runtime: world.path("r/skync"),
+            system: Vec::new(),
         };
         let config = Config::load(&places.config_file()).expect("a configuration");
         let mut profile: Profile = config.select(None, None).expect("a profile").profile;

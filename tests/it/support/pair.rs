@@ -53,6 +53,7 @@ impl Pair {
             root: host.clone(),
             lease: Duration::from_secs(45),
             runtime: runtime_directory,
+            preparation: None,
         };
         let runtime = runtime();
         let (made, link) = runtime.block_on(async {

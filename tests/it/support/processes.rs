@@ -130,7 +130,8 @@ impl Running {
         String::from_utf8_lossy(&std::fs::read(&self.streams[0]).expect("output")).into_owned()
     }
 
-    fn stderr(&self) -> String {
+    /// What was written to standard error so far.
+    pub(crate) fn stderr(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.streams[1]).expect("output")).into_owned()
     }
 

@@ -53,6 +53,7 @@ impl Program {
             config: world.path("c/skync"),
             state: world.path("s/skync"),
             runtime: world.path("r/skync"),
+            system: Vec::new(),
         };
         let found = Connection::find(&places, world.project(), "directory");
         let connection = runtime.block_on(found).expect("the session listens");
