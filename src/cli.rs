@@ -78,10 +78,11 @@ pub struct Cli {
 /// Flags that every command has.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Global {
-    /// Use this profile; else SKYNC_PROFILE, else the one that `skync profile use` chose
+    /// Use this profile; else SKYNC_PROFILE, else the project's, else the one that `skync use` chose
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "NAME")]
     pub profile: Option<String>,
-    /// A setting of the profile for this command, as in `--set image=python:3.13`
+    /// A setting of the profile for this command, as in `--set image=python:3.13`; so does the variable
+    /// SKYNC_IMAGE
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Print one JSON document on stdout, for errors too

@@ -41,6 +41,7 @@ pub mod wait;
 mod follow;
 mod setup;
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use crate::cli::{ColorChoice, Global};
@@ -227,6 +228,11 @@ impl Context {
         if !self.json && self.quiet < 2 {
             render::warning(text, self.style);
         }
+    }
+
+    /// There is a person who sees a question and can answer it.
+    pub fn can_ask(&self) -> bool {
+        !self.json && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
     }
 
     /// Tells a person that something was done; nothing for a program or for who wants quiet.

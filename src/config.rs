@@ -32,6 +32,7 @@ pub use file::{Config, ConfigError};
 pub use problem::ConfigProblem;
 pub use quantity::OnDisconnect;
 pub use select::{Origin, Selected};
+pub use settings::is_never_of_project;
 pub use sources::{Level, Place};
 
 /// How long whoever reads a mount waits for a lost link if nothing else is said.

@@ -89,18 +89,26 @@ impl Provider {
         }
     }
 
+    /// The address of its API that the environment names, if it does. Everything that decides to which
+    /// server a key may go asks here.
+    pub fn address(self, surroundings: &Surroundings) -> Option<&str> {
+        match self {
+            Self::E2b => surroundings.variable("E2B_API_URL"),
+            Self::Daytona => surroundings
+                .variable("DAYTONA_API_URL")
+                .or_else(|| surroundings.variable("DAYTONA_SERVER_URL")),
+        }
+    }
+
     /// The host of its API, with the port if that is said: of an address in the environment, else the
     /// provider's own.
     pub fn host(self, surroundings: &Surroundings) -> String {
-        let variable = |name| surroundings.variable(name);
+        let named = self.address(surroundings);
         match self {
-            Self::E2b => match variable("E2B_API_URL") {
-                Some(url) => host_of(url),
-                None => variable("E2B_DOMAIN").map_or_else(|| "e2b.app".to_owned(), host_of),
-            },
-            Self::Daytona => variable("DAYTONA_API_URL")
-                .or_else(|| variable("DAYTONA_SERVER_URL"))
-                .map_or_else(|| "app.daytona.io".to_owned(), host_of),
+            Self::E2b => named
+                .or_else(|| surroundings.variable("E2B_DOMAIN"))
+                .map_or_else(|| "e2b.app".to_owned(), host_of),
+            Self::Daytona => named.map_or_else(|| "app.daytona.io".to_owned(), host_of),
         }
     }
 
@@ -108,6 +116,13 @@ impl Provider {
     pub fn account(self, surroundings: &Surroundings, profile: &str) -> String {
         format!("{}/{}/{profile}", self.driver(), self.host(surroundings))
     }
+}
+
+/// What a person or a program gave for a key: an object, which may be written over several lines, or the
+/// first line.
+pub(crate) fn first_of(text: &str) -> &str {
+    let text = text.trim_start();
+    if text.starts_with('{') { text } else { text.lines().next().unwrap_or_default() }
 }
 
 /// The host of a URL and its port, without a user's name.

@@ -57,6 +57,13 @@ pub mod proto {
     tonic::include_proto!("skync.session.v1");
 }
 
+impl proto::OperationState {
+    /// Nothing of it runs any more, as far as is known.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::OperationEnded | Self::OperationLost)
+    }
+}
+
 /// What a session is started with; on its standard input, as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Spec {

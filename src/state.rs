@@ -16,12 +16,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
+use tempfile::NamedTempFile;
 
 pub use lock::{Lock, lock, try_lock};
 
 /// Longest runtime directory, in bytes: a socket's whole path must fit in 107, and the names below
 /// it (a session's 16 digits, a file name) need the rest.
-const RUNTIME_BYTES_MAX: usize = 70;
+pub(crate) const RUNTIME_BYTES_MAX: usize = 70;
 
 /// What went wrong with a file of ours.
 #[derive(Debug, thiserror::Error)]
@@ -300,24 +301,9 @@ pub fn write_atomic_in_cache(path: &Path, bytes: &[u8], mode: u32) -> Result<(),
 
 fn put(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> Result<(), StateError> {
     let fail = || StateError::io("write", path);
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
-    };
-    let mut file = tempfile::Builder::new()
-        .prefix(".skync-")
-        .suffix(".tmp")
-        .permissions(Permissions::from_mode(0o600))
-        .tempfile_in(directory)
-        .map_err(fail())?;
-    file.write_all(bytes).map_err(fail())?;
-    // Set on the file rather than at creation, where the umask would have its say.
-    file.as_file().set_permissions(Permissions::from_mode(mode)).map_err(fail())?;
-    if durable {
-        file.as_file().sync_all().map_err(fail())?;
-    }
+    let file = beside(path, bytes, mode, durable).map_err(fail())?;
     file.persist(path).map_err(|error| fail()(error.error))?;
-    if durable { sync_directory(directory).map_err(fail()) } else { Ok(()) }
+    if durable { sync_directory(directory_of(path)).map_err(fail()) } else { Ok(()) }
 }
 
 /// Puts a new file in place that only its owner can read, unless `mode` says otherwise; what is there
@@ -327,20 +313,31 @@ fn put(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> Result<(), StateE
 /// If something is there already ([`io::ErrorKind::AlreadyExists`]), or it cannot be written.
 pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StateError> {
     let fail = || StateError::io("make", path);
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
-    };
+    let file = beside(path, bytes, mode, true).map_err(fail())?;
+    file.persist_noclobber(path).map(drop).map_err(|error| fail()(error.error))
+}
+
+/// All of a file, in the directory where `path` will be, under a name that nobody looks for.
+fn beside(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> io::Result<NamedTempFile> {
     let mut file = tempfile::Builder::new()
         .prefix(".skync-")
         .suffix(".tmp")
         .permissions(Permissions::from_mode(0o600))
-        .tempfile_in(directory)
-        .map_err(fail())?;
-    file.write_all(bytes).map_err(fail())?;
-    file.as_file().set_permissions(Permissions::from_mode(mode)).map_err(fail())?;
-    file.as_file().sync_all().map_err(fail())?;
-    file.persist_noclobber(path).map(drop).map_err(|error| fail()(error.error))
+        .tempfile_in(directory_of(path))?;
+    file.write_all(bytes)?;
+    // Set on the file rather than at creation, where the umask would have its say.
+    file.as_file().set_permissions(Permissions::from_mode(mode))?;
+    if durable {
+        file.as_file().sync_all()?;
+    }
+    Ok(file)
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    }
 }
 
 /// Takes a file or directory of ours away from other users: mode 0600 or 0700.

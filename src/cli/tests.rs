@@ -147,11 +147,12 @@ fn the_help_of_every_command() {
     let (_, rest) = help.split_once("Options of every command:\n").unwrap();
     insta::assert_snapshot!(rest, @r"
           --profile <NAME>
-              Use this profile; else SKYNC_PROFILE, else the one that `skync profile use`
-              chose
+              Use this profile; else SKYNC_PROFILE, else the project's, else the one that
+              `skync use` chose
 
           --set <KEY=VALUE>
-              A setting of the profile for this command, as in `--set image=python:3.13`
+              A setting of the profile for this command, as in `--set image=python:3.13`; so
+              does the variable SKYNC_IMAGE
 
           --json
               Print one JSON document on stdout, for errors too

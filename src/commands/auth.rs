@@ -4,11 +4,9 @@ mod login;
 mod logout;
 mod status;
 
-use std::io::IsTerminal;
-
 use super::Context;
 use crate::cli::AuthCommand;
-use crate::config::{ConfigError, DaytonaConfig, DriverConfig, E2bConfig, Profile, Selected};
+use crate::config::{DaytonaConfig, DriverConfig, E2bConfig, Profile, Selected};
 use crate::credentials::keychain::Trouble;
 use crate::credentials::{EVERY_PROFILE, KeyError, Keys, Manner, Provider, Surroundings};
 use crate::error::{CliError, ExitCode};
@@ -104,13 +102,12 @@ impl Target {
 }
 
 fn named(name: &str, context: &Context) -> Result<Selected, CliError> {
-    let config = context.config()?;
-    Ok(config.select(Some(name), None).map_err(|error: ConfigError| error)?)
+    Ok(context.config()?.select(Some(name), None)?)
 }
 
 /// A person at a terminal may unlock the keychain; a program must not wait for one.
 fn manner(context: &Context) -> Manner {
-    match !context.json && std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
+    match context.can_ask() {
         true => Manner::Patient(say),
         false => Manner::Quick,
     }

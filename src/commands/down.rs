@@ -7,7 +7,7 @@ use crate::commands::operations::{self, document};
 use crate::commands::{Context, find_project, follow};
 use crate::error::{CliError, ExitCode};
 use crate::session::proto::{DownRequest, OperationState};
-use crate::ui::{print, visible};
+use crate::ui::{print, status_view, visible};
 
 /// Most commands in the background that are named.
 const HINTS_MAX: usize = 5;
@@ -40,7 +40,7 @@ async fn in_the_background(args: &DownArgs, context: &Context) -> Vec<String> {
         is_running && live.operation.clients == 0 && live.spec.root == project.root
     });
     let hint = |live: operations::Live| {
-        let command = document::short(&document::words(&live.operation.argv));
+        let command = document::short(&status_view::words(&live.operation.argv));
         format!("`skync cancel {}` stops `{}`", live.id.short(), visible(&command))
     };
     runs.map(hint).take(HINTS_MAX).collect()

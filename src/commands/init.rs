@@ -8,19 +8,18 @@ mod propose;
 mod questions;
 mod written;
 
-use std::io::IsTerminal;
-
 use serde_json::{Value, json};
 
 use crate::cli::InitArgs;
 use crate::commands::{Context, profile};
+use crate::config::layers::PROJECT_FILE;
 use crate::error::{CliError, ExitCode};
 use crate::ui::prompt::{Standard, Terminal};
 use crate::ui::render::SCHEMA_VERSION;
 use crate::ui::{print, visible};
 use look::Found;
 use questions::{Asked, Place};
-use written::{Draft, PROJECT_FILE};
+use written::Draft;
 
 /// Sets up a profile.
 ///
@@ -36,7 +35,7 @@ pub fn run(args: &InitArgs, context: &Context) -> Result<ExitCode, CliError> {
         let message = format!("`{driver}` needs no profile: it runs commands in place");
         return Err(CliError::new(ExitCode::Usage, message).hint("`skync use local` chooses it"));
     }
-    let found = look::around();
+    let found = look::around(args, asks);
     if args.project {
         found.project.clone()?;
     }
@@ -78,8 +77,7 @@ pub fn run(args: &InitArgs, context: &Context) -> Result<ExitCode, CliError> {
 
 /// Somebody must be there to answer.
 fn can_ask(context: &Context) -> Result<(), CliError> {
-    let is_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    if is_terminal && !context.json {
+    if context.can_ask() {
         return Ok(());
     }
     let why = if context.json { "`--json` asks nothing" } else { "there is no terminal to ask on" };

@@ -17,7 +17,7 @@ use crate::session::Spec;
 use crate::session::client::Connection;
 use crate::session::journal::{Entry, Journal};
 use crate::session::proto::{Operation, OperationState, OperationsRequest};
-use crate::ui::visible;
+use crate::ui::{status_view, visible};
 
 /// How long a session may take to say what it runs.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -138,7 +138,7 @@ fn meant(live: Vec<Live>, text: &str, here: Option<PathBuf>) -> Result<Option<Li
         among.retain(|live| begins_with(live.id, text));
         if among.len() > 1 {
             let known = among.iter().map(|live| {
-                (live.id, live.operation.name.clone(), document::words(&live.operation.argv))
+                (live.id, live.operation.name.clone(), status_view::words(&live.operation.argv))
             });
             return Err(ambiguous(text, known.collect()));
         }

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 /// Waits for something for at most `patience`; nothing if it is late.
 pub(super) fn wait<T>(patience: Duration, what: impl Future<Output = T>) -> Option<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    runtime.block_on(async { tokio::time::timeout(patience, what).await.ok() })
+    super::runtime().ok()?.block_on(async { tokio::time::timeout(patience, what).await.ok() })
 }
 
 /// Does something that may hang, in a thread that may be left behind; nothing if it is late.

@@ -17,6 +17,7 @@ use crate::config::edit::{self, NewProfile};
 use crate::config::select::choose;
 use crate::config::{
     BUILT_IN, Config, DirectoryConfig, DockerConfig, DriverConfig, Origin, Profile,
+    is_never_of_project,
 };
 use crate::error::{CliError, ExitCode};
 use crate::ui::render::SCHEMA_VERSION;
@@ -46,9 +47,10 @@ fn add(args: &AddArgs, context: &Context) -> Result<ExitCode, CliError> {
     let new = new_profile(args)?;
     let added = if args.project {
         let root = find_project(None, false)?.root;
-        let refused = new.settings.iter().find(|(key, _)| *key == "credential_command");
-        if refused.is_some() {
-            let message = "`--credential-command` cannot be in a file of the project";
+        let refused = new.settings.iter().find(|(key, _)| is_never_of_project(key));
+        if let Some((key, _)) = refused {
+            let message =
+                format!("`--{}` cannot be in a file of the project", key.replace('_', "-"));
             return Err(CliError::new(ExitCode::Usage, message)
                 .hint("without `--project` it goes into your own configuration"));
         }

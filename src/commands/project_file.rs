@@ -35,20 +35,30 @@ pub(super) fn edit<T>(
         let (what, problems) = ("cannot change the configuration".to_owned(), config.problems);
         return Err(ConfigError::Problems { what, file, problems }.into());
     }
-    let failed = |error: &dyn std::error::Error| {
+    let (changed, new) = in_copy(old.as_deref(), change)?;
+    write(&file, old.as_deref(), &new, places)?;
+    Ok(changed)
+}
+
+/// Makes a change in a copy of a settings file. Returns what `change` does, and the file's content then.
+///
+/// # Errors
+/// If there is no place for a copy, or what `change` says.
+pub(super) fn in_copy<T>(
+    old: Option<&[u8]>,
+    change: impl FnOnce(&Path) -> Result<T, ConfigError>,
+) -> Result<(T, Vec<u8>), CliError> {
+    let directory = tempfile::tempdir().map_err(|error| {
         CliError::new(ExitCode::Failed, "there is no place for a draft")
-            .because(error)
+            .because(&error)
             .hint("TMPDIR names a directory that can be written")
-    };
-    let directory = tempfile::tempdir().map_err(|error| failed(&error))?;
+    })?;
     let copy = directory.path().join("config.toml");
-    if let Some(old) = &old {
+    if let Some(old) = old {
         state::write_atomic(&copy, old, 0o600)?;
     }
     let changed = change(&copy)?;
-    let new = state::read(&copy, COPY_BYTES_MAX)?.unwrap_or_default();
-    write(&file, old.as_deref(), &new, places)?;
-    Ok(changed)
+    Ok((changed, state::read(&copy, COPY_BYTES_MAX)?.unwrap_or_default()))
 }
 
 /// Puts new content in place of the old one, which the caller has read; what the user had trusted

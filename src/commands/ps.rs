@@ -12,8 +12,8 @@ use crate::commands::attached::seconds;
 use crate::commands::operations::{self, Live, document, lost, now_ms};
 use crate::error::{CliError, ExitCode};
 use crate::operation::{Record, RecordState, Store};
-use crate::session::proto::OperationState;
 use crate::ui::render::SCHEMA_VERSION;
+use crate::ui::status_view;
 use crate::ui::status_view::size;
 use crate::ui::{print, rows, visible};
 
@@ -23,12 +23,7 @@ use crate::ui::{print, rows, visible};
 /// If the journal or the records cannot be read.
 pub async fn run(args: &PsArgs, context: &Context) -> Result<ExitCode, CliError> {
     let mut live = operations::all(context).await?;
-    let is_over = |live: &Live| {
-        matches!(
-            live.operation.state(),
-            OperationState::OperationEnded | OperationState::OperationLost
-        )
-    };
+    let is_over = |live: &Live| live.operation.state().is_over();
     let mut kept = Vec::new();
     if args.all {
         let records = Store::open(&context.places)?.list()?;
@@ -88,11 +83,11 @@ fn table(live: &[Live], kept: &[Record], now_ms: u64) -> String {
         table.add_row([
             id.short(),
             visible(&operation.name),
-            document::state_word(operation.state()).to_owned(),
+            status_view::operation_word(operation.state()).to_owned(),
             time(end.saturating_sub(operation.began_ms)),
             usage(time(operation.cpu_ms)),
             usage(size(operation.memory_bytes)),
-            visible(&document::short(&document::words(&operation.argv))),
+            visible(&document::short(&status_view::words(&operation.argv))),
             visible(&spec.root.to_string_lossy()),
         ]);
     }
@@ -106,6 +101,7 @@ mod tests {
     use crate::operation::{ExitRecord, OperationId};
     use crate::session::Spec;
     use crate::session::proto::Operation;
+    use crate::session::proto::OperationState;
 
     #[test]
     fn what_has_ended_stands_above_what_runs() {

@@ -5,7 +5,7 @@
 
 pub(super) mod in_place;
 
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::path::Path;
 
 use serde_json::json;
@@ -161,8 +161,7 @@ fn ask<'a>(
     conflicts: &[&'a Conflict],
     fetch: Fetch<'_>,
 ) -> Result<Vec<(&'a Conflict, Choice)>, CliError> {
-    let is_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    if context.json || !is_terminal {
+    if !context.can_ask() {
         return Err(CliError::new(ExitCode::Usage, "nobody can be asked: this is no terminal")
             .hint("say whose version is wanted: `--host`, `--sandbox` or `--both`"));
     }

@@ -1,7 +1,6 @@
 //! `skync trust`: lets what a project's files say count, as they are now.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 
 use serde_json::json;
 
@@ -11,6 +10,7 @@ use crate::config::layers::{FileLayer, Found, Layers};
 use crate::config::trust::{Store, digest};
 use crate::error::{CliError, ExitCode};
 use crate::ui::prompt::{Standard, Terminal};
+use crate::ui::render::SCHEMA_VERSION;
 use crate::ui::{print, visible};
 
 /// Runs the verb.
@@ -30,15 +30,16 @@ pub fn run(args: &TrustArgs, context: &Context) -> Result<ExitCode, CliError> {
     }
     // What is shown is what is trusted: it is read once.
     let layers = Layers::read(&context.places, Some(&root))?;
-    let files: Vec<(&FileLayer, &Vec<u8>)> = layers
-        .files
-        .iter()
-        .filter(|layer| layer.level.is_of_project())
-        .filter_map(|layer| match &layer.found {
-            Found::Content(bytes) => Some((layer, bytes)),
-            Found::Missing | Found::Unusable(..) => None,
-        })
-        .collect();
+    let mut files: Vec<(&FileLayer, &Vec<u8>)> = Vec::new();
+    for layer in layers.files.iter().filter(|layer| layer.level.is_of_project()) {
+        match &layer.found {
+            Found::Content(bytes) => files.push((layer, bytes)),
+            Found::Missing => {}
+            Found::Unusable(why, what) => {
+                return Err(CliError::new(ExitCode::Config, why.clone()).hint(what.clone()));
+            }
+        }
+    }
     if files.is_empty() {
         return Err(CliError::new(ExitCode::NotFound, "the project has no `skync.toml` to trust")
             .hint("`skync config path` says which files are read"));
@@ -74,7 +75,7 @@ fn text(layer: &FileLayer, bytes: &[u8]) -> String {
 }
 
 fn agreed(context: &Context) -> Result<bool, CliError> {
-    if context.json || !std::io::stdin().is_terminal() {
+    if !context.can_ask() {
         let message = "there is nobody to ask whether this is to be trusted";
         return Err(CliError::new(ExitCode::Usage, message)
             .hint("`skync trust --yes` says yes; `--show` shows what it is about"));
@@ -84,7 +85,7 @@ fn agreed(context: &Context) -> Result<bool, CliError> {
             .because(&error)
             .hint("`skync trust --yes` says yes without a question")
     })?;
-    Ok(answer.is_some_and(|answer| matches!(answer.trim(), "y" | "yes")))
+    Ok(answer.is_some_and(|answer| matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")))
 }
 
 fn list(store: &Store, context: &Context) -> Result<ExitCode, CliError> {
@@ -103,7 +104,7 @@ fn list(store: &Store, context: &Context) -> Result<ExitCode, CliError> {
 
 fn said(context: &Context, mut facts: serde_json::Value) -> Result<ExitCode, CliError> {
     if context.json {
-        facts["schema_version"] = 1.into();
+        facts["schema_version"] = SCHEMA_VERSION.into();
         facts["ok"] = true.into();
         print(&format!("{facts}\n"))?;
     }

@@ -16,9 +16,9 @@ use crate::ui::render::SCHEMA_VERSION;
 /// If there is no such profile, it has problems, or the configuration cannot be changed.
 pub fn run(args: &UseArgs, context: &Context) -> Result<ExitCode, CliError> {
     let file = context.places.config_file();
-    let root = super::project_root(None);
     // Where the project has a choice of its own, another one for everywhere would change nothing.
     let config = context.config_of(None, Some(&args.name))?;
+    let root = config.layers.root.clone();
     let has_own = config
         .choices
         .iter()
@@ -38,7 +38,7 @@ pub fn run(args: &UseArgs, context: &Context) -> Result<ExitCode, CliError> {
     };
     tell_of_others(root.as_deref(), &profile.name, context);
     // The variable still wins over what was just written: say so, or the switch seems broken.
-    let (name, why) = choose(&context.config()?, None, context.profile_env.as_deref());
+    let (name, why) = choose(&config, None, context.profile_env.as_deref());
     let overridden = why == Origin::Environment && name != profile.name;
     if context.json {
         let document = json!({

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use toml_edit::{DocumentMut, Item, Table, Value, value};
+use toml_edit::{DocumentMut, Item, Table, TableLike, Value, value};
 
 use super::file::{Config, ConfigError, FILE_BYTES_MAX};
 use super::{BUILT_IN, ConfigProblem, Profile};
@@ -110,12 +110,7 @@ pub fn activate(file: &Path, name: &str) -> Result<Profile, ConfigError> {
 /// If the file cannot be changed.
 pub fn choose_here(file: &Path, root: &Path, name: &str) -> Result<(), ConfigError> {
     let mut editing = Editing::begin(file)?;
-    let projects = editing.document.entry("projects").or_insert_with(|| {
-        let mut projects = Table::new();
-        projects.set_implicit(true);
-        Item::Table(projects)
-    });
-    if let Some(projects) = projects.as_table_like_mut() {
+    if let Some(projects) = editing.table_of("projects") {
         let mut project = Table::new();
         project.insert("profile", value(name));
         projects.insert(&root.to_string_lossy(), Item::Table(project));
@@ -124,7 +119,10 @@ pub fn choose_here(file: &Path, root: &Path, name: &str) -> Result<(), ConfigErr
 }
 
 /// Checks a new profile exactly as one that stands in the file.
-fn check(new: &NewProfile) -> Result<Profile, ConfigError> {
+///
+/// # Errors
+/// [`ConfigError::Refused`] with everything that is wrong with it.
+pub fn check(new: &NewProfile) -> Result<Profile, ConfigError> {
     let mut document = DocumentMut::new();
     let mut profiles = Table::new();
     profiles.insert(&new.name, Item::Table(table(new)));
@@ -187,7 +185,8 @@ impl Editing {
             Ok(document) => document,
             Err(_) => return Err(refuse(config.problems)),
         };
-        if document.get("profiles").is_some_and(|item| !item.is_table_like()) {
+        let is_other = |name| document.get(name).is_some_and(|item| !item.is_table_like());
+        if ["profiles", "projects"].into_iter().any(is_other) {
             return Err(refuse(config.problems));
         }
         let target = target_of(file)?;
@@ -214,14 +213,19 @@ impl Editing {
         ConfigError::UnknownProfile { name: name.to_owned(), why: String::new(), known }
     }
 
-    fn insert(&mut self, new: &NewProfile) -> Result<(), ConfigError> {
-        let profiles = self.document.entry("profiles").or_insert_with(|| {
-            let mut profiles = Table::new();
+    /// A table at the top, made if it is not there.
+    fn table_of(&mut self, name: &str) -> Option<&mut dyn TableLike> {
+        let table = self.document.entry(name).or_insert_with(|| {
+            let mut table = Table::new();
             // Only `[profiles.NAME]` is written, not an empty `[profiles]` above it.
-            profiles.set_implicit(true);
-            Item::Table(profiles)
+            table.set_implicit(true);
+            Item::Table(table)
         });
-        let Some(profiles) = profiles.as_table_like_mut() else {
+        table.as_table_like_mut()
+    }
+
+    fn insert(&mut self, new: &NewProfile) -> Result<(), ConfigError> {
+        let Some(profiles) = self.table_of("profiles") else {
             return Ok(());
         };
         let mut made = table(new);

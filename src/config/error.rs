@@ -120,9 +120,12 @@ impl From<ConfigError> for CliError {
             }
             ConfigError::Exists { .. } => Self::new(ExitCode::Config, message)
                 .hint("`--force` replaces it; another name adds a second one"),
-            ConfigError::BuiltIn { .. } => Self::new(ExitCode::Config, message),
+            ConfigError::BuiltIn { .. } => {
+                Self::new(ExitCode::Config, message).hint("`skync use NAME` chooses another one")
+            }
             ConfigError::Refused { problems, .. } => {
-                let mut shown = Self::new(ExitCode::Config, message);
+                let mut shown = Self::new(ExitCode::Config, message)
+                    .hint("nothing was written; give it again without what is named here");
                 shown.details = problems
                     .into_iter()
                     .map(|problem| match problem.hint {

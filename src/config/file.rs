@@ -9,7 +9,7 @@ use super::layers::{FileLayer, Found, Layers, line};
 use super::merge::{Merged, inherit};
 use super::problem::{Bad, ConfigProblem};
 use super::select::{Choice, Origin, choose};
-use super::settings::{Rule, rule};
+use super::settings::is_never_of_project;
 use super::sources::{Level, Place, Sources};
 use super::syntax::parse_what_can_be;
 use super::trust::Verdict;
@@ -68,8 +68,9 @@ pub struct Config {
     pub(super) entries: BTreeMap<String, Vec<Entry>>,
     /// Profiles that others extend and that say too little to be used themselves.
     pub(super) bases: Vec<String>,
-    /// What holds where no project says anything, if one does.
-    pub(super) own: Option<Box<Config>>,
+    /// The profiles among which a sole one is used: those that the project's files do not name first,
+    /// or all if there are no others. What a project adds must not change which one is used.
+    pub(super) named: Vec<String>,
     /// What holds where nothing counts that is not trusted, if something is not.
     pub(super) trusted: Option<Box<Config>>,
     pub(super) sources: Sources,
@@ -110,12 +111,6 @@ impl Config {
                 documents.push((layer, document));
             }
         }
-        if documents.iter().any(|(layer, _)| layer.level.is_of_project()) {
-            let files = layers.files.iter().filter(|layer| !layer.level.is_of_project());
-            let files = files.cloned().collect();
-            let own = Layers { root: layers.root.clone(), files, ..Layers::default() };
-            config.own = Some(Box::new(Self::gather(own, None, None)));
-        }
         let trusted = layers.trusted();
         config.trusted = trusted.map(|layers| Box::new(Self::gather(layers, None, None)));
         let (mut tables, mut order) = (BTreeMap::new(), Vec::new());
@@ -125,9 +120,9 @@ impl Config {
         config.layers = layers;
         config.choices.reverse();
         let complete = !config.partly_hidden;
-        // Which one is meant depends on how many there are.
-        config.profiles =
-            order.iter().map(|(key, _)| (key.get().to_owned(), Err(Vec::new()))).collect();
+        if config.named.is_empty() {
+            config.named = order.iter().map(|(key, _)| key.get().to_owned()).collect();
+        }
         let (chosen, _) = choose(&config, flag, env);
         let over = config.read_overrides();
         config.check_all(&tables, order, (&chosen, &over), complete);
@@ -253,12 +248,15 @@ impl Config {
             // A key of a parsed table is always there; a missing one has no place.
             let made = Key::new(name);
             let key = profiles.key(name).unwrap_or(&made);
+            if !layer.level.is_of_project() && !self.named.iter().any(|known| known == name) {
+                self.named.push(name.to_owned());
+            }
             let mut problems = check::head(&self.sources, key, item);
             let merged = tables.entry(name.to_owned()).or_default();
             if let Some(table) = item.as_table_like() {
                 if layer.level.is_of_project() {
                     problems.extend(never(&self.sources, table));
-                    merged.put_but(table, |name| rule(name) == Rule::Never);
+                    merged.put_but(table, is_never_of_project);
                 } else {
                     merged.put(table, None);
                 }
@@ -298,7 +296,6 @@ impl Config {
         (chosen, over): (&str, &Merged),
         complete: bool,
     ) {
-        self.profiles.clear();
         let extended = |name: &str| {
             let extends =
                 tables.values().filter_map(|merged| merged.table.get("extends")?.as_str());
@@ -454,7 +451,7 @@ fn fixed(is_chosen: bool, over: &Merged) -> Vec<String> {
 
 /// What no project may say at all.
 fn never(sources: &Sources, table: &dyn TableLike) -> Vec<ConfigProblem> {
-    let refused = table.iter().filter(|(name, _)| rule(name) == Rule::Never);
+    let refused = table.iter().filter(|(name, _)| is_never_of_project(name));
     let problem = |(name, item): (&str, &Item)| {
         let bad = Bad::new(format!("`{name}` cannot be in a file of the project")).hint(
             "whoever writes the project could run commands here; put it in your own configuration",

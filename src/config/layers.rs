@@ -14,7 +14,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, Value};
 use super::file::{ConfigError, FILE_BYTES_MAX};
 use super::settings::{self, Form};
 use super::sources::Level;
-use super::trust::{Store, Verdict, digest};
+use super::trust::{Store, Verdict, digest, verdict};
 use crate::state::{self, Places};
 
 /// The project's file, for everybody who works on it.
@@ -81,13 +81,13 @@ impl Layers {
         }
         layers.files.push(own(Level::User, places.config_file())?);
         let Some(root) = root else { return Ok(layers) };
-        let store = Store::of(places);
+        let record = Store::of(places).find(root);
         for (level, name) in [(Level::Project, PROJECT_FILE), (Level::ProjectLocal, LOCAL_FILE)] {
             let found = project_file(root, name);
             let verdict = match &found {
-                Found::Content(bytes) => store.verdict(root, name, &digest(bytes)),
+                Found::Content(bytes) => verdict(record.as_ref(), name, &digest(bytes)),
                 // One that the user let count and that is away, is not as it was.
-                Found::Missing | Found::Unusable(..) => store.verdict(root, name, ""),
+                Found::Missing | Found::Unusable(..) => verdict(record.as_ref(), name, ""),
             };
             layers.files.push(FileLayer { level, path: root.join(name), found, verdict });
         }

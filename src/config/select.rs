@@ -117,10 +117,8 @@ pub fn choose(config: &Config, flag: Option<&str>, env: Option<&str>) -> (String
     if let Some(choice) = choices.first() {
         return (choice.name.clone(), choice.why);
     }
-    // A project that only adds profiles must not change which one is used without it.
-    let of_own = config.own.as_deref().filter(|own| !own.profiles.is_empty());
-    match of_own.unwrap_or(config).profiles.as_slice() {
-        [(name, _)] => (name.clone(), Origin::Sole),
+    match config.named.as_slice() {
+        [name] => (name.clone(), Origin::Sole),
         _ => ("directory".to_owned(), Origin::BuiltIn),
     }
 }

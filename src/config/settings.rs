@@ -308,6 +308,11 @@ pub(super) fn setting(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key)
 }
 
+/// True if no project may say this key, trusted or not.
+pub fn is_never_of_project(key: &str) -> bool {
+    rule(key) == Rule::Never
+}
+
 /// Whether a project may say this key; of one that is not known, not unasked.
 pub(super) fn rule(key: &str) -> Rule {
     setting(key).map_or(Rule::Asks, |setting| setting.rule)

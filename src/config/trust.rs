@@ -73,11 +73,7 @@ impl Store {
 
     /// What is known of a file of the project with that digest.
     pub fn verdict(&self, root: &Path, name: &str, digest: &str) -> Verdict {
-        match self.find(root).as_ref().and_then(|record| record.files.get(name)) {
-            Some(known) if known == digest => Verdict::Trusted,
-            Some(_) => Verdict::Changed,
-            None => Verdict::Unknown,
-        }
+        verdict(self.find(root).as_ref(), name, digest)
     }
 
     /// Remembers the files of a project, in place of what was remembered of it.
@@ -104,11 +100,12 @@ impl Store {
         old: Option<&[u8]>,
         new: &[u8],
     ) -> Result<bool, StateError> {
-        let was = old.map(|old| self.verdict(root, name, &digest(old)));
+        let record = self.find(root);
+        let was = old.map(|old| verdict(record.as_ref(), name, &digest(old)));
         if was.is_some_and(|was| was != Verdict::Trusted) {
             return Ok(false);
         }
-        let mut files = self.find(root).map(|record| record.files).unwrap_or_default();
+        let mut files = record.map(|record| record.files).unwrap_or_default();
         files.insert(name.to_owned(), digest(new));
         self.trust(root, &files)?;
         Ok(true)
@@ -130,6 +127,15 @@ impl Store {
         let mut records: Vec<_> = entries.filter_map(|entry| read(&entry.path())).collect();
         records.sort_by(|one, other| one.root.cmp(&other.root));
         records
+    }
+}
+
+/// What a record of a project, if there is one, says of its file with that digest.
+pub fn verdict(record: Option<&Record>, name: &str, digest: &str) -> Verdict {
+    match record.and_then(|record| record.files.get(name)) {
+        Some(known) if known == digest => Verdict::Trusted,
+        Some(_) => Verdict::Changed,
+        None => Verdict::Unknown,
     }
 }
 

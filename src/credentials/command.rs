@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
 use super::mask::mask;
-use super::{KeyError, Login, Secret};
+use super::{KeyError, Login, Secret, first_of};
 use crate::ui::visible;
 
 /// It may ask a person for a password, in a window of its own.
@@ -72,9 +72,7 @@ pub(super) async fn run(command: &[String]) -> Result<Login, KeyError> {
         return Err(failed(format!("failed ({status}){said}")));
     }
     let text = std::str::from_utf8(output.reveal()).map_err(|_| failed("prints no text".into()))?;
-    let text = text.trim_start();
-    let text = if text.starts_with('{') { text } else { text.lines().next().unwrap_or_default() };
-    Login::parse(text).map_err(|why| failed(format!("prints no key: {why}")))
+    Login::parse(first_of(text)).map_err(|why| failed(format!("prints no key: {why}")))
 }
 
 /// The processes of a command, which end with this: if it takes too long, or nobody waits any more.

@@ -17,9 +17,12 @@ const BYTES_MAX: u64 = 1 << 20;
 const HEAD: &str = "# Keys in plain text, written by `skync auth login --insecure-storage`.\n\
                     # `skync auth logout --all` removes them.\n";
 
+/// Its name in the state directory.
+pub const NAME: &str = "credentials.toml";
+
 /// Where it is.
 pub fn path(surroundings: &Surroundings) -> Option<PathBuf> {
-    Some(surroundings.state.as_ref()?.join("credentials.toml"))
+    Some(surroundings.state.as_ref()?.join(NAME))
 }
 
 /// The first of these accounts that is in it.

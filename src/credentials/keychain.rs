@@ -6,17 +6,9 @@
 //! and never the same as not there.
 
 #[cfg(target_os = "linux")]
-#[path = "keychain/linux.rs"]
-mod system;
-#[cfg(target_os = "macos")]
-#[path = "keychain/macos.rs"]
-mod system;
-#[cfg(windows)]
-#[path = "keychain/windows.rs"]
-mod system;
-#[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
-#[path = "keychain/none.rs"]
-mod system;
+mod linux;
+#[cfg(not(target_os = "linux"))]
+mod other;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -24,6 +16,11 @@ use std::time::{Duration, Instant};
 
 use keyring_core::{Entry, Error};
 use tokio::sync::{Mutex as Turn, oneshot};
+
+#[cfg(target_os = "linux")]
+use linux as system;
+#[cfg(not(target_os = "linux"))]
+use other as system;
 
 use super::{KeyError, Manner, Provider, SERVICE, Secret};
 

@@ -70,8 +70,7 @@ fn daytona(surroundings: &Surroundings) -> Option<Login> {
     let file: File = read(&directory.join("config.json"))?;
     let profile = file.profiles.into_iter().find(|profile| profile.id == file.active_profile)?;
     let Api { url, key, token } = profile.api;
-    let named = ["DAYTONA_API_URL", "DAYTONA_SERVER_URL"].map(|name| surroundings.variable(name));
-    if let Some(named) = named.into_iter().flatten().next() {
+    if let Some(named) = Provider::Daytona.address(surroundings) {
         let own = url.as_deref().unwrap_or("https://app.daytona.io/api");
         if own.trim_end_matches('/') != named.trim_end_matches('/') {
             return None;

@@ -140,10 +140,9 @@ impl Keys {
         lock(&LAST_GOOD).retain(|(of, _)| *of != accounts);
     }
 
-    /// The same for all of this process.
-    pub fn forget_all() {
-        lock(&KEPT_KEYS).clear();
-        lock(&LAST_GOOD).clear();
+    /// The variable that wins over everything else, if one is set.
+    pub fn variable(&self) -> Option<&'static str> {
+        Some(self.variables().ok()?.first()?.0)
     }
 
     /// What does not come from the environment.

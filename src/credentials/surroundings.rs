@@ -40,7 +40,7 @@ impl Surroundings {
     /// Those of this process, for all profiles of a driver.
     pub fn of_process() -> Self {
         let text = |name: std::ffi::OsString| name.into_string().ok();
-        let own = [Provider::E2b, Provider::Daytona].map(Provider::variable);
+        let own = Provider::ALL.map(Provider::variable);
         let variables = std::env::vars_os().filter_map(|(name, value)| {
             let name = text(name).filter(|n| {
                 n.starts_with("E2B_") || n.starts_with("DAYTONA_") || own.contains(&n.as_str())

@@ -365,7 +365,7 @@ impl Exec {
     }
 }
 
-const GRACE_MS: u32 = 5000;
+pub(super) const GRACE_MS: u32 = 5000;
 
 /// Lets an operation go on although its client leaves, and writes that down.
 pub(super) async fn let_go(session: &Session, operation: &Operation) {

@@ -45,10 +45,12 @@ impl Moment {
 }
 
 impl Session {
-    /// What the session is and does, as of now.
+    /// What the session is and does, as of now, with what a person was told.
     pub(super) fn told(&self) -> StatusReply {
         let mut reply = self.view.borrow().reply.clone();
         self.measured(&mut reply);
+        let log = self.moment.log.lock().unwrap_or_else(PoisonError::into_inner);
+        reply.log = log.iter().cloned().collect();
         reply
     }
 
@@ -70,8 +72,6 @@ impl Session {
             Way::None | Way::Gone(_) => {}
         }
         reply.lease_ms = self.moment.lease_ms.load(Ordering::Relaxed);
-        let log = self.moment.log.lock().unwrap_or_else(PoisonError::into_inner);
-        reply.log = log.iter().cloned().collect();
     }
 }
 

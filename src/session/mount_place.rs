@@ -16,6 +16,10 @@ use skync_mount::system::{self, Health};
 use crate::error::{CliError, ExitCode};
 use crate::session::journal::{Entry, Journal, MountRecord};
 
+/// What the kernel gives mounts of ours through.
+pub(crate) const DEVICE: &str = "/dev/fuse";
+/// Where an administrator allows others to see what a user mounts.
+pub(crate) const CONFIGURATION: &str = "/etc/fuse.conf";
 /// How long somebody else may take to take a mount away …
 const FREE_PATIENCE: Duration = Duration::from_millis(500);
 /// … and how often it is looked whether that is done.
@@ -60,6 +64,11 @@ pub(super) fn prepare(wanted: &MountRecord, around: &Surroundings<'_>) -> Result
 /// That it cannot, and what to do instead.
 pub fn supported() -> Result<(), CliError> {
     if cfg!(target_os = "linux") { Ok(()) } else { Err(not_here()) }
+}
+
+/// What [`CONFIGURATION`] says of that.
+pub(crate) fn allows_others(text: &str) -> bool {
+    text.lines().any(|line| line.trim() == "user_allow_other")
 }
 
 pub(super) fn not_here() -> CliError {

@@ -331,9 +331,9 @@ impl session_server::Session for Service {
                     changed = views.changed() => if changed.is_err() { return },
                     () = send.closed() => return,
                 }
-                let mut reply = views.borrow_and_update().reply.clone();
-                session.measured(&mut reply);
-                if send.send(Ok(reply)).await.is_err() {
+                // First, so that what changes meanwhile is told once more.
+                views.mark_unchanged();
+                if send.send(Ok(session.told())).await.is_err() {
                     return;
                 }
                 tokio::time::sleep(STATUS_INTERVAL).await;

@@ -17,7 +17,7 @@ use crate::session::wish::{Wish, next_wish};
 /// Time between the steps of stopping a command, if nobody says otherwise.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// A call that failed over a link that has ended: its end shows within this.
-const LINK_END_SHOWS: Duration = Duration::from_secs(1);
+pub(super) const LINK_END_SHOWS: Duration = Duration::from_secs(1);
 
 /// What a client's death, TERM or hang-up mean for its command, so that it can end cleanly.
 pub(super) const SIGINT: u32 = 2;

@@ -4,6 +4,9 @@
 //! What is held back (a guarded path) and what the sides disagree about are different questions:
 //! an answer for *all like this* to one is none to the other.
 
+#[cfg(test)]
+pub(crate) mod person;
+
 use std::io::{self, BufRead, Write};
 
 use super::visible;
@@ -166,33 +169,11 @@ fn question(conflict: &Conflict) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::person::Person;
     use super::*;
     use crate::sync::plan::{ConflictKind, Side};
     use skync_agent::entry::Entry;
     use skync_agent::path::SyncPath;
-
-    /// A person with these answers.
-    struct Person {
-        answers: Vec<&'static str>,
-        said: String,
-    }
-
-    impl Terminal for Person {
-        fn show(&mut self, text: &str) -> io::Result<()> {
-            self.said += text;
-            Ok(())
-        }
-
-        fn ask(&mut self, question: &str) -> io::Result<Option<String>> {
-            self.show(question)?;
-            if self.answers.is_empty() {
-                return Ok(None);
-            }
-            let answer = self.answers.remove(0);
-            self.said += &format!("{answer}\n");
-            Ok(Some(format!("{answer}\n")))
-        }
-    }
 
     fn conflict(at: &str, kind: ConflictKind) -> Conflict {
         let link = |target: &[u8]| Some(Entry::Symlink(target.into()));
@@ -209,7 +190,7 @@ mod tests {
     fn asked(kinds: &[ConflictKind], answers: &[&'static str]) -> (Vec<String>, String) {
         let names = ["a", "b", "c", "d", "e"];
         let conflicts: Vec<_> = names.iter().zip(kinds).map(|(n, k)| conflict(n, *k)).collect();
-        let mut person = Person { answers: answers.to_vec(), said: String::new() };
+        let mut person = Person::with(answers);
         let conflicts: Vec<_> = conflicts.iter().collect();
         let describe = |c: &Conflict| format!("{}\n", c.path);
         let decided =

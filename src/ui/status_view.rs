@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use crate::session::proto::{MountInfo, Moved, MovedBatch, Side, State, StatusReply, Totals};
+use crate::session::proto::{
+    MountInfo, Moved, MovedBatch, OperationState, Side, State, StatusReply, Totals,
+};
 
 #[cfg(test)]
 mod tests;
@@ -53,8 +55,26 @@ pub fn took(time: Duration) -> String {
     }
 }
 
-fn some(number: u64, one: &str, many: &str) -> String {
+pub(crate) fn some(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
+/// The words of a command, in one line.
+pub(crate) fn words<T: AsRef<[u8]>>(argv: &[T]) -> String {
+    let words: Vec<_> = argv.iter().map(|word| String::from_utf8_lossy(word.as_ref())).collect();
+    words.join(" ")
+}
+
+/// The word for an operation's state; for programs too, so it never changes.
+pub(crate) fn operation_word(state: OperationState) -> &'static str {
+    match state {
+        OperationState::OperationNone => "unknown",
+        OperationState::OperationPreparing => "preparing",
+        OperationState::OperationRunning => "running",
+        OperationState::OperationEnding => "ending",
+        OperationState::OperationEnded => "ended",
+        OperationState::OperationLost => "lost",
+    }
 }
 
 /// The word for a state; for programs too, so it never changes.
@@ -231,7 +251,7 @@ pub fn word(side: Side) -> &'static str {
     }
 }
 
-fn conflict_key(path: &str) -> String {
+pub(crate) fn conflict_key(path: &str) -> String {
     if path.is_empty() { "the whole project".to_owned() } else { path.to_owned() }
 }
 

@@ -6,8 +6,9 @@
 
 mod catalogue;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::support::sources::{files, root};
 use catalogue::{Found, of_file};
 
 /// It stands below a line and column of the file, and all of them above "correct them in".
@@ -147,35 +148,16 @@ const WITHOUT_HINT: &[(&str, &str, &str)] = &[
     ("src/session/wish.rs", "interrupted before {before}", CAUSE),
 ];
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn sources(below: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut waiting = vec![root().join(below)];
-    while let Some(directory) = waiting.pop() {
-        for entry in std::fs::read_dir(&directory).expect("a directory") {
-            let path = entry.expect("an entry").path();
-            let is_test = path.file_stem().is_some_and(|stem| stem == "tests");
-            if path.is_dir() && !is_test {
-                waiting.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") && !is_test {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    found
-}
-
 fn all() -> Vec<(String, Vec<Found>)> {
-    let files = ["src", "agent/src", "mount/src"].into_iter().flat_map(sources);
-    files
-        .map(|path| {
-            let text = std::fs::read_to_string(&path).expect("text");
-            let name = path.strip_prefix(root()).expect("below").to_string_lossy().into_owned();
-            (name, of_file(&text))
+    // Nobody is told what a test says.
+    let is_test = |name: &Path| name.iter().any(|part| part == "tests" || part == "tests.rs");
+    ["src", "agent/src", "mount/src"]
+        .into_iter()
+        .flat_map(|below| files(&[below], "rs"))
+        .filter_map(|path| {
+            let name = path.strip_prefix(root()).expect("below");
+            let text = || std::fs::read_to_string(&path).expect("text");
+            (!is_test(name)).then(|| (name.to_string_lossy().into_owned(), of_file(&text())))
         })
         .filter(|(_, found)| !found.is_empty())
         .collect()

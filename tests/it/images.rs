@@ -59,10 +59,7 @@ fn build_tool(world: &World) {
 /// Runs docker and returns what it says.
 #[track_caller]
 fn docker(arguments: &[&str]) -> String {
-    let output = Command::new("docker").args(arguments).output().expect("docker runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "docker {arguments:?}: {said}");
-    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    String::from_utf8_lossy(&crate::support::docker(arguments)).trim_end().to_owned()
 }
 
 /// A container that is not skync's; removed with the value.

@@ -6,13 +6,14 @@ use std::process::Stdio;
 
 use skync::error::ExitCode;
 
+use crate::support::sources::{files, root};
 use crate::support::{Outcome, World};
 
 /// Stands for anything in what is expected.
 const ANYTHING: &str = "…";
 
 fn readme() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let path = root().join("README.md");
     std::fs::read_to_string(path).expect("a README")
 }
 
@@ -80,18 +81,8 @@ fn every_promise_has_tests_that_are_there() {
     let promises = table.lines().filter(|line| line.starts_with('|')).count() - 2;
     let proofs: Vec<&str> = proofs.lines().skip(1).collect();
     assert_eq!(promises, proofs.len(), "one line of tests for each row");
-    let mut sources = String::new();
-    let mut waiting = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it")];
-    while let Some(directory) = waiting.pop() {
-        for entry in std::fs::read_dir(directory).expect("a directory").flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                waiting.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                sources += &std::fs::read_to_string(path).expect("text");
-            }
-        }
-    }
+    let text = |path| std::fs::read_to_string(path).expect("text");
+    let sources: String = files(&["tests/it"], "rs").into_iter().map(text).collect();
     for (number, line) in proofs.iter().enumerate() {
         let tests = line.strip_prefix(&format!("{}. ", number + 1)).expect("its number");
         for test in tests.split(", ") {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::processes::{Kind, signal};
 use crate::support::{
-    ALPINE_LIKE, EMPTY, SPECKIT, World, containers_of, docker_is_there, put, wait_until,
+    ALPINE_LIKE, EMPTY, SPECKIT, World, containers_of, docker, docker_is_there, put, wait_until,
 };
 
 /// A world whose profile `p` has these settings and is prepared by these lines.
@@ -45,14 +45,6 @@ fn lines(world: &World, name: &str) -> Vec<String> {
 fn logs(world: &World) -> Vec<PathBuf> {
     let files = std::fs::read_dir(world.path("s/skync/setup")).into_iter().flatten().flatten();
     files.map(|file| file.path()).collect()
-}
-
-#[track_caller]
-fn docker(arguments: &[&str]) -> Vec<u8> {
-    let output = Command::new("docker").args(arguments).output().expect("docker runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "docker {arguments:?}: {said}");
-    output.stdout
 }
 
 fn text(bytes: Vec<u8>) -> String {

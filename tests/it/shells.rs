@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use crate::support::sources::files;
 use crate::support::{Outcome, World};
 
 /// What a shell offers behind these words, the last of which is being written.
@@ -126,26 +127,15 @@ fn the_manual_has_a_page_for_each_command_and_reads_well() {
 #[test]
 fn every_variable_that_the_sources_read_is_in_the_manual() {
     let page = World::new().run(&["man"]).expect_code(0).stdout;
-    let mut waiting = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
     let mut missing = Vec::new();
-    while let Some(directory) = waiting.pop() {
-        for entry in std::fs::read_dir(directory).expect("a directory").flatten() {
-            let path = entry.path();
-            if path.ends_with("tests.rs") {
-                continue;
-            }
-            if path.is_dir() {
-                waiting.push(path);
-                continue;
-            }
-            let text = std::fs::read_to_string(&path).expect("text");
-            for part in text.split("\"SKYNC_").skip(1) {
-                let name = part.split('"').next().unwrap_or_default();
-                let is_name =
-                    !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-                if is_name && !page.contains(&format!("SKYNC_{name}")) {
-                    missing.push(format!("{}: SKYNC_{name}", path.display()));
-                }
+    for path in files(&["src"], "rs").into_iter().filter(|path| !path.ends_with("tests.rs")) {
+        let text = std::fs::read_to_string(&path).expect("text");
+        for part in text.split("\"SKYNC_").skip(1) {
+            let name = part.split('"').next().unwrap_or_default();
+            let is_name =
+                !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+            if is_name && !page.contains(&format!("SKYNC_{name}")) {
+                missing.push(format!("{}: SKYNC_{name}", path.display()));
             }
         }
     }

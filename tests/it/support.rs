@@ -10,6 +10,7 @@ pub mod mount;
 pub mod pair;
 pub mod processes;
 pub mod random;
+pub mod sources;
 pub mod terminal;
 pub mod tree;
 
@@ -178,6 +179,15 @@ impl Outcome {
         assert_eq!(self.code, code, "\nstdout: {}\nstderr: {}", self.stdout, self.stderr);
         self
     }
+}
+
+/// What `docker` says, which must succeed.
+#[track_caller]
+pub fn docker(arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new("docker").args(arguments).output().expect("docker runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "docker {arguments:?}: {said}");
+    output.stdout
 }
 
 /// True if an engine answers. If the tests are to fail without one (`SKYNC_REQUIRE`), they do.

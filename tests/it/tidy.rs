@@ -2,7 +2,9 @@
 //!
 //! The reader of Rust here is a rough one: it knows comments, strings and braces and no more.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use crate::support::sources::{files, root};
 
 /// Lines of the longest file.
 const FILE_LINES_MAX: usize = 600;
@@ -64,10 +66,6 @@ const PURE: [&str; 30] = [
 const UNSAFE: [&str; 4] =
     ["agent/src/own.rs", "agent/src/disk.rs", "agent/src/disk/", "mount/src/notify/alone.rs"];
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 /// A file of Rust.
 struct Source {
     /// From the root of the repository.
@@ -75,24 +73,6 @@ struct Source {
     text: String,
     /// The text with blanks where comments and literals were.
     code: String,
-}
-
-fn files(below: &[&str], extension: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut waiting: Vec<PathBuf> = below.iter().map(|name| root().join(name)).collect();
-    while let Some(directory) = waiting.pop() {
-        for entry in std::fs::read_dir(&directory).unwrap_or_else(|e| panic!("{directory:?}: {e}"))
-        {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                waiting.push(path);
-            } else if path.extension().is_some_and(|e| e == extension) {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    found
 }
 
 fn sources() -> Vec<Source> {

@@ -9,7 +9,7 @@ use super::{Target, key_error, keychain_error};
 use crate::cli::LoginArgs;
 use crate::commands::Context;
 use crate::credentials::keychain::{self, Trouble};
-use crate::credentials::{Login, Provider, Secret, Source, file};
+use crate::credentials::{self, Login, Provider, Secret, file};
 use crate::driver;
 use crate::error::{CliError, ExitCode};
 use crate::session::errors::driver_error;
@@ -37,7 +37,7 @@ pub(super) async fn run(args: &LoginArgs, context: &Context) -> Result<ExitCode,
         true => (put_in_file(&target, &account, &login, context).await?, "file"),
         false => (put_in_keychain(&target, &account, &login, context).await?, "keychain"),
     };
-    let shadow = shadow(&target, context).await;
+    let shadow = target.keys(context).variable();
     if context.json {
         let document = json!({
             "schema_version": SCHEMA_VERSION,
@@ -80,10 +80,7 @@ fn read(args: &LoginArgs, context: &Context, provider: Provider) -> Result<Secre
     let mut text = String::new();
     std::io::stdin().lock().take(INPUT_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
     let text = Secret::of(text);
-    let line = text.reveal().trim_start();
-    // An object may be written over several lines.
-    let line = if line.starts_with('{') { line } else { line.lines().next().unwrap_or_default() };
-    Ok(Secret::of(line.to_owned()))
+    Ok(Secret::of(credentials::first_of(text.reveal()).to_owned()))
 }
 
 /// What a person may have taken for the key.
@@ -186,17 +183,4 @@ async fn put_in_file(
         }
     }
     Ok(format!("`{shown}`"))
-}
-
-/// The variable that wins over what is stored, if one is set.
-async fn shadow(target: &Target, context: &Context) -> Option<&'static str> {
-    let keys = target.keys(context);
-    match keys.first().await.ok()??.source {
-        Source::Variable(name) => Some(name),
-        Source::Keychain(_)
-        | Source::Command
-        | Source::File(_)
-        | Source::Tool(_)
-        | Source::Given => None,
-    }
 }

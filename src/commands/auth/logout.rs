@@ -6,7 +6,7 @@ use super::{Target, key_error, keychain_error};
 use crate::cli::LogoutArgs;
 use crate::commands::Context;
 use crate::credentials::keychain::{self, Trouble};
-use crate::credentials::{Keys, Provider, Surroundings, file};
+use crate::credentials::{Provider, Surroundings, file};
 use crate::error::{CliError, ExitCode};
 use crate::ui::render::SCHEMA_VERSION;
 use crate::ui::{print, visible};
@@ -22,7 +22,6 @@ pub(super) async fn run(args: &LogoutArgs, context: &Context) -> Result<ExitCode
     // The file first: a keychain that does not open must not keep a key in plain text.
     from_file(args.all, &named, &mut removed, &mut errors);
     from_keychain(args.all, named, context, &mut removed, &mut errors).await;
-    Keys::forget_all();
     for (account, place) in &removed {
         context.tell(&format!("removed `{}` from the {place}", visible(account)));
     }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::commands::patience::bounded;
 use crate::commands::survey::{Survey, survey};
 use crate::config::Profile;
 use crate::project::Project;
@@ -12,6 +14,8 @@ use crate::state::Places;
 
 /// How long the project is counted: less than a check may take.
 const SURVEY_PATIENCE: Duration = Duration::from_secs(3);
+/// How long another program may take to say its version.
+const VERSION_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The surroundings of a command; read once, so that all checks speak of the same.
 #[derive(Clone, Debug)]
@@ -38,6 +42,15 @@ pub(super) struct Around {
     pub(super) survey: Arc<OnceLock<Survey>>,
     /// The project, or why there is none.
     pub(super) project: Result<Project, String>,
+}
+
+/// What a program says of its version; nothing if it says none in time.
+pub(super) fn version_said(program: &Path) -> Option<String> {
+    let mut command = Command::new(program);
+    command.arg("--version").stdin(Stdio::null()).stderr(Stdio::null());
+    let output = bounded(VERSION_PATIENCE, move || command.output().ok()).flatten()?;
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Some(said).filter(|said| !said.is_empty())
 }
 
 impl Around {

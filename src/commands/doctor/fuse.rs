@@ -1,21 +1,13 @@
 //! What `skync mount` needs: the kernel's device, and for an ordinary user a program.
 
 use std::os::unix::fs::MetadataExt;
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use super::around::{Around, shown};
+use super::around::{Around, shown, version_said};
 use super::check::{Finding, Level};
-use crate::commands::patience::bounded;
+use crate::session::mount_place::{CONFIGURATION, DEVICE, allows_others};
 
-/// What the kernel gives mounts through.
-const DEVICE: &str = "/dev/fuse";
-/// Where an administrator allows others to see what a user mounts.
-const CONFIGURATION: &str = "/etc/fuse.conf";
 /// The program may run as root whoever starts it.
 const SETUID: u32 = 0o4000;
-/// How long it may take to say its version.
-const VERSION_PATIENCE: Duration = Duration::from_secs(2);
 /// Why any of it matters.
 const WHY: &str = "`skync mount` cannot show the sandbox's files; all else works";
 
@@ -74,12 +66,7 @@ pub(super) fn program(around: &Around) -> Vec<Finding> {
             .level(need(around));
         return vec![finding];
     }
-    let mut command = Command::new(&program);
-    command.arg("--version").stdin(Stdio::null()).stderr(Stdio::null());
-    let said = bounded(VERSION_PATIENCE, move || command.output().ok()).flatten();
-    let said = said.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    let version = said.filter(|said| !said.is_empty());
-    let version = version.unwrap_or_else(|| "it says no version".to_owned());
+    let version = version_said(&program).unwrap_or_else(|| "it says no version".to_owned());
     vec![Finding::ok(WHAT, format!("{}, {version}", shown(&program)))]
 }
 
@@ -90,7 +77,7 @@ pub(super) fn others(around: &Around) -> Vec<Finding> {
         return vec![Finding::skipped(WHAT, "root needs none")];
     }
     let text = around.text(CONFIGURATION).unwrap_or_default();
-    if text.lines().any(|line| line.trim() == WHAT) {
+    if allows_others(&text) {
         return vec![Finding::ok(WHAT, format!("set in `{CONFIGURATION}`"))];
     }
     let found = format!("not set in `{CONFIGURATION}`: only you see what you mount");

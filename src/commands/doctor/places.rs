@@ -8,10 +8,10 @@ use rustix::fs::Access;
 use super::around::{Around, shown};
 use super::check::{Finding, Level};
 use super::fix::Fix;
+use crate::credentials;
+use crate::state::RUNTIME_BYTES_MAX;
 use crate::ui::status_view::size;
 
-/// Longest runtime directory, as `state` has it: a socket's whole path must fit in 107 bytes.
-const RUNTIME_BYTES_MAX: usize = 70;
 /// With less room nothing can be written down before it is made.
 const ROOM_MIN: u64 = 64 << 20;
 /// With less a larger change may not fit.
@@ -70,8 +70,8 @@ pub(super) fn state(around: &Around) -> Vec<Finding> {
 pub(super) fn config(around: &Around) -> Vec<Finding> {
     let at = &around.places.config;
     let mut findings = vec![directory("configuration directory", at, around.uid, Level::Warning)];
-    for name in ["config.toml", "credentials.toml", "credentials.json", "credentials"] {
-        let file = at.join(name);
+    let keys = around.places.state.join(credentials::file::NAME);
+    for file in [around.places.config_file(), keys] {
         if is_open(&file) {
             let found = format!("{} can be read by other users", shown(&file));
             findings.push(
@@ -89,7 +89,15 @@ pub(super) fn config(around: &Around) -> Vec<Finding> {
 /// The files in which other tools keep the keys that we read. They are not ours to change.
 fn keys_of_others(around: &Around) -> Vec<Finding> {
     let Some(home) = around.variable("HOME").map(Path::new) else { return Vec::new() };
-    let files = [home.join(".e2b/config.json"), home.join(".config/daytona/config.json")];
+    let daytona = match around.variable("DAYTONA_CONFIG_DIR") {
+        Some(directory) => Path::new(directory).to_owned(),
+        None => {
+            let named = around.variable("XDG_CONFIG_HOME").map(Path::new);
+            let named = named.filter(|named| named.is_absolute()).map(Path::to_owned);
+            named.unwrap_or_else(|| home.join(".config")).join("daytona")
+        }
+    };
+    let files = [home.join(".e2b/config.json"), daytona.join("config.json")];
     let open = files.into_iter().filter(|file| is_open(file));
     let finding = |file: std::path::PathBuf| {
         Finding::warning("file modes", format!("{} can be read by other users", shown(&file)))
@@ -266,7 +274,14 @@ mod tests {
         let base = tempfile::tempdir().expect("a directory");
         let mut around = Around::below(base.path());
         around.variables.insert("HOME".into(), base.path().display().to_string());
-        for name in ["config/config.toml", ".e2b/config.json"] {
+        let daytona = base.path().join("other").display().to_string();
+        around.variables.insert("DAYTONA_CONFIG_DIR".into(), daytona);
+        for name in [
+            "config/config.toml",
+            "state/credentials.toml",
+            ".e2b/config.json",
+            "other/config.json",
+        ] {
             let path = base.path().join(name);
             std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
             std::fs::write(&path, "").expect("written");
@@ -274,8 +289,8 @@ mod tests {
         }
         open(&base.path().join("config"), 0o700);
         let found = config(&around);
-        assert_eq!(found.len(), 3, "{found:?}");
-        assert!(found[1].fix.is_some() && found[2].fix.is_none(), "{found:?}");
+        let fixable: Vec<bool> = found.iter().skip(1).map(|one| one.fix.is_some()).collect();
+        assert_eq!(fixable, [true, true, false, false], "{found:?}");
     }
 
     #[test]

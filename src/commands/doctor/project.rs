@@ -4,12 +4,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use super::around::{Around, shown};
+use super::around::{Around, shown, version_said};
 use super::check::Finding;
-use crate::commands::patience::bounded;
 use crate::commands::survey::Survey;
 use crate::ui::status_view::{count, size};
 
@@ -18,8 +15,6 @@ const FILES_MANY: u64 = 200_000;
 const BYTES_MANY: u64 = 10 << 30;
 /// Excluded names that are told.
 const TOLD_MAX: usize = 6;
-/// How long git may take to say its version.
-const VERSION_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Its directory, its size, and what is left out.
 pub(super) fn tree(around: &Around) -> Vec<Finding> {
@@ -163,12 +158,7 @@ pub(super) fn git(around: &Around) -> Vec<Finding> {
     let Some(program) = around.programs("git").into_iter().next() else {
         return vec![Finding::skipped(WHAT, "there is none here; the sandbox may have its own")];
     };
-    let mut command = Command::new(program);
-    command.arg("--version").stdin(Stdio::null()).stderr(Stdio::null());
-    let output = bounded(VERSION_PATIENCE, move || command.output().ok()).flatten();
-    let said = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    let said =
-        said.filter(|said| !said.is_empty()).unwrap_or_else(|| "it says no version".to_owned());
+    let said = version_said(&program).unwrap_or_else(|| "it says no version".to_owned());
     let found = format!("{said}; `safe.directory` need not be set, skync does it in the sandbox");
     let mut findings = vec![Finding::ok(WHAT, found)];
     let owner = around.project.as_ref().ok();

@@ -1,13 +1,10 @@
 //! What runs here: skync, its agents, the system.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use super::around::{Around, shown};
+use super::around::{Around, shown, version_said};
 use super::check::Finding;
 use crate::agents;
-use crate::commands::patience::bounded;
 
 /// The version of this skync.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -15,8 +12,6 @@ pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub(super) const CONTRACTS: &str = "skync.v1, skync.session.v1";
 /// The first kernel with `openat2`, without which no path can be followed safely.
 const KERNEL_MIN: (u32, u32) = (5, 6);
-/// How long another program may take to say its version.
-const VERSION_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Which skync this is, and whom it can send.
 pub(super) fn own(around: &Around) -> Vec<Finding> {
@@ -111,11 +106,7 @@ pub(super) fn others(around: &Around) -> Vec<Finding> {
 
 /// The version that a skync says it is.
 fn version_of(program: &Path) -> Option<String> {
-    let mut command = Command::new(program);
-    command.arg("--version").stdin(Stdio::null()).stderr(Stdio::null());
-    let output = bounded(VERSION_PATIENCE, move || command.output().ok())??;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    Some(text.trim().strip_prefix("skync ")?.to_owned())
+    Some(version_said(program)?.strip_prefix("skync ")?.to_owned())
 }
 
 #[cfg(test)]

@@ -78,7 +78,10 @@ async fn nameless(records: &[KeptRecord]) -> Vec<KeptRecord> {
         let Some(driver) = driver::open(&record.profile()) else { continue };
         // Its engine need not run.
         let names = driver.nameless_kept(&owner()).await.unwrap_or_default();
-        found.extend(names.into_iter().map(|name| record.named(name)));
+        // Two records may lead to one engine.
+        let is_new = |name: &String| found.iter().all(|known: &KeptRecord| known.name != *name);
+        let new: Vec<String> = names.into_iter().filter(is_new).collect();
+        found.extend(new.into_iter().map(|name| record.named(name)));
     }
     found
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::propose::{Kind, devcontainer_image};
+use crate::cli::InitArgs;
 use crate::commands::find_project;
 use crate::commands::patience::{bounded, wait};
 use crate::commands::survey::survey;
@@ -41,17 +42,23 @@ pub(super) struct Found {
     pub(super) large: Vec<(PathBuf, u64, u64)>,
 }
 
-/// Looks; asks nobody but this machine's engine.
-pub(super) fn around() -> Found {
-    let (docker, images) = engine();
+/// Looks for what `args` leave open; `asks` says whether a person will be asked. It asks nobody but this
+/// machine's engine and keychain.
+pub(super) fn around(args: &InitArgs, asks: bool) -> Found {
+    let driver = args.driver.as_deref();
+    let (docker, images) = match (driver, &args.image) {
+        (None, _) | (Some("docker"), None) => engine(),
+        _ => (Err("nobody needs it".to_owned()), Vec::new()),
+    };
     let project = find_project(None, false).map(|project| project.root);
     let root = project.as_ref().ok().cloned();
     let names = root.as_deref().map(names).unwrap_or_default();
-    let large = root.clone().and_then(|root| bounded(PATIENCE * 2, move || large(&root)));
+    let counted = root.clone().filter(|_| asks && args.exclude.is_empty());
+    let large = counted.and_then(|root| bounded(PATIENCE * 2, move || large(&root)));
     Found {
         docker,
         images,
-        keys: ["e2b", "daytona"].map(has_key),
+        keys: ["e2b", "daytona"].map(|of| driver.is_some_and(|driver| driver != of) || has_key(of)),
         project,
         kind: Kind::of(&names),
         is_empty: names.iter().all(|name| name == ".git"),

@@ -10,13 +10,12 @@ use toml_edit::{Array, Value};
 use super::questions::{Answers, Place};
 use crate::commands::project_file;
 use crate::config::edit::{self, NewProfile};
+use crate::config::layers::PROJECT_FILE;
 use crate::config::{Config, ConfigError, Profile};
 use crate::error::{CliError, ExitCode};
 use crate::state::{self, Places};
 use crate::ui::difference;
 
-/// The project's own settings.
-pub(super) const PROJECT_FILE: &str = "skync.toml";
 /// What stands at the head of a new one.
 const HEAD: &str =
     "# How skync runs this project; `skync config schema` prints what may stand here.\n\n";
@@ -112,9 +111,7 @@ fn like(config: &Config, made: &NewProfile, name: Option<&str>) -> Option<Profil
     });
     candidates.filter_map(|(_, checked)| checked.as_ref().ok()).find_map(|profile| {
         let same = NewProfile { name: profile.name.clone(), ..made.clone() };
-        let place = tempfile::tempdir().ok()?;
-        let added = edit::add(&place.path().join("config.toml"), &same, false).ok()?;
-        (added.profile == *profile).then(|| profile.clone())
+        edit::check(&same).is_ok_and(|checked| checked == *profile).then(|| profile.clone())
     })
 }
 
@@ -147,30 +144,23 @@ fn free_name(usual: String, asked: Option<&str>, configs: &[Config]) -> Result<S
 
 /// Makes the change in a copy of the file.
 fn in_copy(file: PathBuf, made: NewProfile, place: Place) -> Result<Draft, CliError> {
-    let failed = |error: &dyn std::error::Error| {
-        CliError::new(ExitCode::Failed, "there is no place for a draft")
-            .because(error)
-            .hint("TMPDIR names a directory that can be written")
-    };
-    let directory = tempfile::tempdir().map_err(|error| failed(&error))?;
-    let copy = directory.path().join("config.toml");
     let old = read(&file)?;
-    if let Some(old) = &old {
-        state::write_atomic(&copy, old.as_bytes(), 0o600)?;
-    }
-    let added = edit::add(&copy, &made, false)?;
-    let mut is_active = added.activated;
-    if place == Place::Project && Config::load(&copy)?.active.is_none() {
-        edit::activate(&copy, &made.name)?;
-        is_active = true;
-    }
-    let text = read(&copy)?.unwrap_or_default();
+    let change = |copy: &Path| {
+        let added = edit::add(copy, &made, false)?;
+        if place == Place::Project && Config::load(copy)?.active.is_none() {
+            edit::activate(copy, &made.name)?;
+            return Ok((added.profile, true));
+        }
+        Ok((added.profile, added.activated))
+    };
+    let ((profile, is_active), text) =
+        project_file::in_copy(old.as_deref().map(str::as_bytes), change)?;
+    let text = String::from_utf8_lossy(&text).into_owned();
     let is_new = old.as_deref().unwrap_or_default().trim().is_empty();
     let new = match place {
         Place::Project if is_new => format!("{HEAD}{text}"),
         Place::Project | Place::User => text,
     };
-    let profile = added.profile;
     Ok(Draft { file, profile, old, new, is_active, is_there: false, made, place })
 }
 

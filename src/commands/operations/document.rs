@@ -4,16 +4,11 @@ use serde_json::{Value, json};
 
 use crate::commands::attached::voice;
 use crate::operation::{Record, RecordState};
-use crate::session::proto::{Exit, Operation, OperationState};
+use crate::session::proto::{Exit, Operation};
+use crate::ui::status_view::operation_word;
 
 /// Characters of a command in a table.
 const COMMAND_MAX: usize = 40;
-
-/// The words of a command, in one line.
-pub(in crate::commands) fn words<T: AsRef<[u8]>>(argv: &[T]) -> String {
-    let words: Vec<_> = argv.iter().map(|word| String::from_utf8_lossy(word.as_ref())).collect();
-    words.join(" ")
-}
 
 /// As much of a command as fits into a table.
 pub(in crate::commands) fn short(command: &str) -> String {
@@ -21,18 +16,6 @@ pub(in crate::commands) fn short(command: &str) -> String {
         return command.to_owned();
     }
     command.chars().take(COMMAND_MAX - 1).chain(['…']).collect()
-}
-
-/// The word for a state; for programs too, so it never changes.
-pub(in crate::commands) fn state_word(state: OperationState) -> &'static str {
-    match state {
-        OperationState::OperationNone => "unknown",
-        OperationState::OperationPreparing => "preparing",
-        OperationState::OperationRunning => "running",
-        OperationState::OperationEnding => "ending",
-        OperationState::OperationEnded => "ended",
-        OperationState::OperationLost => "lost",
-    }
 }
 
 /// An operation that a session has, for programs.
@@ -51,7 +34,7 @@ pub(in crate::commands) fn live(operation: &Operation, spec: &crate::session::Sp
     json!({
         "id": id.map(|id| id.to_string()),
         "name": operation.name,
-        "state": state_word(operation.state()),
+        "state": operation_word(operation.state()),
         "command": argv,
         "project": spec.root.to_string_lossy(),
         "profile": spec.profile.name,
@@ -118,7 +101,7 @@ mod tests {
         assert_eq!(short("make all"), "make all");
         let cut = short(&"ä".repeat(100));
         assert!(cut.chars().count() == COMMAND_MAX && cut.ends_with('…'));
-        assert_eq!(words(&[&b"a"[..], &[0xff]]), "a \u{fffd}");
+        assert_eq!(crate::ui::status_view::words(&[&b"a"[..], &[0xff]]), "a \u{fffd}");
     }
 
     #[test]

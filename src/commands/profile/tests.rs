@@ -174,6 +174,8 @@ fn all_that_is_wrong_with_a_new_profile_is_said_at_once() {
 
           `pids`: `0` is not a number of processes
             = 1 is the least
+
+        hint: nothing was written; give it again without what is named here
         "
     );
     let without = AddArgs { env: vec!["HOME".into()], ..docker("dev", "a") };

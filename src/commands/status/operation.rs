@@ -12,6 +12,7 @@ use crate::error::{CliError, ExitCode};
 use crate::operation::Record;
 use crate::session::proto::{Exit, OperationState};
 use crate::ui::render::SCHEMA_VERSION;
+use crate::ui::status_view;
 use crate::ui::status_view::size;
 use crate::ui::{print, visible};
 
@@ -47,14 +48,14 @@ fn time(ms: u64) -> String {
 fn of_live(live: &Live, now_ms: u64) -> Vec<String> {
     let operation = &live.operation;
     let called = say::called(live.id, &operation.name);
-    let state = document::state_word(operation.state());
+    let state = status_view::operation_word(operation.state());
     let since = time(now_ms.saturating_sub(operation.began_ms));
     let mut lines = vec![
         match &operation.exit {
             Some(exit) => format!("{called}: {state}, {}", say::how(exit)),
             None => format!("{called}: {state}, {since}"),
         },
-        format!("command  {}", document::words(&operation.argv)),
+        format!("command  {}", status_view::words(&operation.argv)),
         format!("project  {} ({})", live.spec.root.display(), live.spec.profile.name),
     ];
     if !operation.sandbox.is_empty() {

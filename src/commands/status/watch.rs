@@ -85,7 +85,6 @@ pub(super) async fn run(args: &StatusArgs, context: &Context) -> Result<ExitCode
         effects: Effects::new(context.clone(), tell),
         events,
         names,
-        last: None,
         is_hurt: false,
     };
     let end = view.run().await;
@@ -132,8 +131,6 @@ struct View<'a> {
     effects: Effects,
     events: mpsc::Receiver<(u64, Event)>,
     names: Vec<Name>,
-    /// What the session said last.
-    last: Option<Box<StatusReply>>,
     /// What is shown is not what is known.
     is_hurt: bool,
 }
@@ -199,12 +196,7 @@ impl View<'_> {
             return None;
         }
         match event {
-            Event::Input(input) => {
-                if let Input::Status(status) = &*input {
-                    self.last = Some(status.clone());
-                }
-                self.feed(*input)
-            }
+            Event::Input(input) => self.feed(*input),
             Event::Ended => {
                 let ended = self.effects.name().cloned();
                 // Others go on, and may be what a person wants to see now.
@@ -213,10 +205,9 @@ impl View<'_> {
                 let names = others.map(Result::unwrap_or_default).unwrap_or_default();
                 let is_first = ended.as_ref() == Some(&self.own);
                 if is_first || names.is_empty() {
-                    return Some(End::Gone(ended.zip(self.last.take())));
+                    return Some(End::Gone(ended.zip(self.model.take_status())));
                 }
                 self.names = names;
-                self.last = None;
                 self.model.handle(Input::Sessions(self.names.clone(), 0), now_ms());
                 self.choose(0);
                 None
@@ -242,7 +233,6 @@ impl View<'_> {
 
     fn choose(&mut self, at: usize) {
         if let Some(name) = self.names.get(at) {
-            self.last = None;
             self.effects.follow(name);
         }
     }

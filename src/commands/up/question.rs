@@ -1,6 +1,6 @@
 //! Asks a person at a terminal whether what was halted may be carried out.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, Write};
 
 use tokio::sync::mpsc;
 
@@ -19,8 +19,7 @@ pub(super) struct Question {
 
 impl Question {
     pub(super) fn new(context: &Context) -> Self {
-        let is_terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
-        let is_possible = is_terminal && !context.json && context.quiet == 0;
+        let is_possible = context.can_ask() && context.quiet == 0;
         Self { is_possible, about: None, settled: None, lines: None }
     }
 

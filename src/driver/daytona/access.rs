@@ -2,7 +2,7 @@
 //!
 //! Read anew for each request: who logs in again while a session runs need not start it anew.
 
-use crate::credentials::{Found, Keys, Login, Secret, Source, Surroundings};
+use crate::credentials::{Found, Keys, Login, Provider, Secret, Source, Surroundings};
 use crate::driver::http::Request;
 use crate::driver::{DriverError, ErrorKind, key};
 
@@ -117,11 +117,8 @@ impl Access {
 
 /// Where the API is: the environment, a login, or where Daytona itself is.
 pub(super) fn address(surroundings: &Surroundings, of_login: Option<String>) -> String {
-    let variable = |name| surroundings.variable(name).map(str::to_owned);
-    variable("DAYTONA_API_URL")
-        .or_else(|| variable("DAYTONA_SERVER_URL"))
-        .or(of_login)
-        .unwrap_or_else(|| API.to_owned())
+    let named = Provider::Daytona.address(surroundings).map(str::to_owned);
+    named.or(of_login).unwrap_or_else(|| API.to_owned())
 }
 
 /// Takes from a request what says who asks.

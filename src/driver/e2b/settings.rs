@@ -36,7 +36,8 @@ impl Settings {
         let text = |name: &str| surroundings.variable(name).map(str::to_owned);
         let debug = text("E2B_DEBUG").is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let domain = text("E2B_DOMAIN").unwrap_or_else(|| DOMAIN.to_owned());
-        let api = text("E2B_API_URL").unwrap_or_else(|| match debug {
+        let named = Provider::E2b.address(&surroundings).map(str::to_owned);
+        let api = named.unwrap_or_else(|| match debug {
             true => "http://localhost:3000".to_owned(),
             false => format!("https://api.{domain}"),
         });

@@ -6,12 +6,8 @@ use std::path::Path;
 
 use rustix::fs::Access;
 
+use super::{CONFIGURATION, DEVICE, allows_others};
 use crate::error::{CliError, ExitCode};
-
-/// What the kernel gives mounts of ours through.
-const DEVICE: &str = "/dev/fuse";
-/// Where an administrator allows others to see what a user mounts.
-const CONFIGURATION: &str = "/etc/fuse.conf";
 
 /// This machine can mount at all.
 pub(super) fn possible(allow_other: bool) -> Result<(), CliError> {
@@ -62,6 +58,5 @@ fn has_program() -> bool {
 }
 
 fn others_are_allowed() -> bool {
-    let text = std::fs::read_to_string(CONFIGURATION).unwrap_or_default();
-    text.lines().any(|line| line.trim() == "user_allow_other")
+    allows_others(&std::fs::read_to_string(CONFIGURATION).unwrap_or_default())
 }

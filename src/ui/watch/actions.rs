@@ -3,7 +3,7 @@
 use super::keys::Key;
 use super::model::{Effect, Model, Overlay, Panel, Which};
 use super::output::Output;
-use crate::session::proto::{Conflict, Operation, OperationState, State};
+use crate::session::proto::{Conflict, Operation, State};
 use crate::sync::decide::Choice;
 
 /// Lines of one page.
@@ -48,7 +48,7 @@ impl Model {
                 self.overlay = Some(Overlay::Difference { path, guarded, seen, lines, scroll });
             }
             Overlay::Tail { id, title, output, up } if !is_end => {
-                let last = output.lines().len().saturating_sub(1);
+                let last = output.len().saturating_sub(1);
                 // Its end is at 0: the same keys, seen from there.
                 let up = last - scrolled(last.saturating_sub(up), key, last);
                 self.overlay = Some(Overlay::Tail { id, title, output, up });
@@ -156,16 +156,12 @@ impl Model {
 
     fn ask_to_cancel(&mut self, now_ms: u64) {
         let Some(operation) = self.chosen_operation() else { return };
-        let is_over = matches!(
-            operation.state(),
-            OperationState::OperationEnded | OperationState::OperationLost
-        );
-        if is_over {
+        if operation.state().is_over() {
             return self.notify("that command has ended".to_owned(), false, now_ms);
         }
         let question = vec![
             format!("Stop {} and everything that it started?", called(operation)),
-            super::panels::words(&operation.argv),
+            crate::ui::status_view::words(&operation.argv),
         ];
         let effect = Effect::Cancel(operation.id.clone());
         self.overlay = Some(Overlay::Confirm(question, effect));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::model::Model;
 use super::text::{Role, Row, cut, span};
 use crate::session::proto::{State, StatusReply, Totals};
-use crate::ui::status_view::{count, size, state_word, took};
+use crate::ui::status_view::{count, size, some, state_word, took};
 
 /// The lines above the panels, most important first.
 pub(super) fn rows(model: &Model, width: usize, now_ms: u64) -> Vec<Row> {
@@ -77,12 +77,13 @@ fn state(model: &Model, status: &StatusReply, now_ms: u64) -> Row {
         (_, "") => {}
         (_, why) => row = row.with(&format!(": {why}"), role),
     }
-    let files = if status.files == 1 { "file" } else { "files" };
-    row = row.with(&format!(" · {} {files}", count(status.files)), Role::Plain);
-    let waits = [(status.conflict_count, "conflict"), (status.problem_count, "problem")];
-    for (number, what) in waits.into_iter().filter(|(number, _)| *number > 0) {
-        let s = if number == 1 { "" } else { "s" };
-        row = row.with(&format!(" · {} {what}{s}", count(number)), Role::Warn);
+    row = row.with(&format!(" · {}", some(status.files, "file", "files")), Role::Plain);
+    let waits = [
+        (status.conflict_count, "conflict", "conflicts"),
+        (status.problem_count, "problem", "problems"),
+    ];
+    for (number, one, many) in waits.into_iter().filter(|(number, ..)| *number > 0) {
+        row = row.with(&format!(" · {}", some(number, one, many)), Role::Warn);
     }
     for (side, gap) in [("host", &status.watching_host), ("sandbox", &status.watching_sandbox)] {
         if !gap.is_empty() {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::keys::Key;
 use super::output::Output;
-use crate::session::proto::{LogLine, Operation, OperationState, StatusReply};
+use crate::session::proto::{LogLine, Operation, StatusReply};
 use crate::sync::decide::Choice;
 use crate::sync::plan::Conflict;
 use crate::ui::status_view;
@@ -256,12 +256,7 @@ impl Model {
 
     /// When the time alone changes what is shown, milliseconds from now.
     pub fn tick_ms(&self) -> u64 {
-        let runs = |operation: &Operation| {
-            !matches!(
-                operation.state(),
-                OperationState::OperationEnded | OperationState::OperationLost
-            )
-        };
+        let runs = |operation: &Operation| !operation.state().is_over();
         let link_is_lost =
             self.status.as_ref().is_some_and(|status| !status.link_up && status.link_since_ms > 0);
         let is_busy = self.operations.iter().any(runs)
@@ -280,16 +275,13 @@ impl Model {
 
     /// What is known of the session that was shown is not true of another one.
     pub(super) fn forget(&mut self) {
-        self.status = None;
-        self.lost_ms = None;
-        self.operations.clear();
-        self.cpu.clear();
-        self.log.clear();
-        self.deciding.clear();
-        self.samples.clear();
-        self.cursor = Default::default();
-        self.overlay = None;
-        self.logged_ms = 0;
+        let Self { is_colored, sessions, shown, focus, notice, .. } = std::mem::take(self);
+        *self = Self { is_colored, sessions, shown, focus, notice, ..Self::default() };
+    }
+
+    /// What the session said last; it is forgotten here.
+    pub fn take_status(&mut self) -> Option<Box<StatusReply>> {
+        self.status.take()
     }
 
     pub(super) fn panel(&self) -> Panel {

@@ -39,6 +39,11 @@ impl Output {
         self.lines.push_back(line);
     }
 
+    /// How many lines there are.
+    pub(super) fn len(&self) -> usize {
+        self.lines.len() + usize::from(!self.open.is_empty())
+    }
+
     /// All lines.
     pub(super) fn lines(&self) -> Vec<String> {
         let open = (!self.open.is_empty()).then(|| shown(&self.open));

@@ -4,6 +4,7 @@ use ratatui::layout::Rect;
 
 use super::model::{Model, Overlay};
 use super::text::{Role, Row};
+use crate::ui::status_view::conflict_key;
 
 /// Keys and what they do.
 const HELP: [(&str, &str); 17] = [
@@ -52,8 +53,7 @@ pub(super) fn content(overlay: &Overlay, area: Rect) -> (Row, Vec<Row>, usize) {
                 None => vec![Row::plain("reading both versions …")],
                 Some(lines) => lines.iter().map(|line| of_difference(line)).collect(),
             };
-            let name = if path.is_empty() { "the whole project" } else { path };
-            (title(name), rows, *scroll)
+            (title(&conflict_key(path)), rows, *scroll)
         }
         Overlay::Tail { title: name, output, up, .. } => {
             let mut lines = output.lines();

@@ -4,7 +4,7 @@ use super::model::{Model, Panel};
 use super::text::{Role, Row, short_span, span};
 use crate::session::proto::{Operation, OperationState, Progress, Side};
 use crate::sync::decide::Choice;
-use crate::ui::status_view::{count, mount_line, size, word};
+use crate::ui::status_view::{conflict_key, count, mount_line, operation_word, size, word, words};
 use crate::ui::time::ago;
 
 /// From this many cells on the memory of an operation is shown …
@@ -76,8 +76,7 @@ fn conflicts(model: &Model, width: usize) -> Vec<Row> {
         .conflicts
         .iter()
         .map(|conflict| {
-            let path = if conflict.path.is_empty() { "the whole project" } else { &conflict.path };
-            let row = Row::new().column(path, column, Role::Key);
+            let row = Row::new().column(&conflict_key(&conflict.path), column, Role::Key);
             match model.deciding.get(&conflict.path) {
                 Some(choice) => row.with(&format!("  deciding: {} …", side(*choice)), Role::Dim),
                 None => row.with(&format!("  {}", conflict.reason), Role::Warn),
@@ -101,14 +100,13 @@ fn side(choice: Choice) -> &'static str {
 }
 
 fn operation(model: &Model, operation: &Operation, width: usize, now_ms: u64) -> Row {
-    let (state, role) = match operation.state() {
-        OperationState::OperationNone => ("unknown", Role::Dim),
-        OperationState::OperationPreparing => ("preparing", Role::Plain),
-        OperationState::OperationRunning => ("running", Role::Good),
-        OperationState::OperationEnding => ("ending", Role::Plain),
-        OperationState::OperationEnded => ("ended", Role::Dim),
-        OperationState::OperationLost => ("lost", Role::Bad),
+    let role = match operation.state() {
+        OperationState::OperationNone | OperationState::OperationEnded => Role::Dim,
+        OperationState::OperationPreparing | OperationState::OperationEnding => Role::Plain,
+        OperationState::OperationRunning => Role::Good,
+        OperationState::OperationLost => Role::Bad,
     };
+    let state = operation_word(operation.state());
     let end = operation.exit.as_ref().map_or(now_ms, |exit| exit.ended_ms);
     let elapsed = short_span(end.saturating_sub(operation.began_ms));
     let used = model.cpu.get(&operation.id).and_then(|cpu| cpu.percent);
@@ -136,12 +134,6 @@ fn operation(model: &Model, operation: &Operation, width: usize, now_ms: u64) ->
 /// What a person types of an operation's id.
 pub(super) fn short_id(id: &[u8]) -> String {
     crate::operation::OperationId::from_bytes(id).map_or_else(String::new, |id| id.short())
-}
-
-/// The words of a command, in one line.
-pub(super) fn words(argv: &[Vec<u8>]) -> String {
-    let words: Vec<_> = argv.iter().map(|word| String::from_utf8_lossy(word)).collect();
-    words.join(" ")
 }
 
 fn progress(model: &Model) -> Option<Row> {

@@ -1,37 +1,7 @@
-use std::io;
-
 use super::*;
 use crate::commands::init::propose::Kind;
 use crate::error::{CliError, ExitCode};
-
-/// A person with these answers.
-struct Person {
-    answers: Vec<&'static str>,
-    said: String,
-}
-
-impl Person {
-    fn with(answers: &[&'static str]) -> Self {
-        Self { answers: answers.to_vec(), said: String::new() }
-    }
-}
-
-impl Terminal for Person {
-    fn show(&mut self, text: &str) -> io::Result<()> {
-        self.said += text;
-        Ok(())
-    }
-
-    fn ask(&mut self, question: &str) -> io::Result<Option<String>> {
-        self.show(question)?;
-        if self.answers.is_empty() {
-            return Ok(None);
-        }
-        let answer = self.answers.remove(0);
-        self.said += &format!("{answer}\n");
-        Ok(Some(format!("{answer}\n")))
-    }
-}
+use crate::ui::prompt::person::Person;
 
 fn found() -> Found {
     Found {

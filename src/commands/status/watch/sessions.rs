@@ -10,7 +10,7 @@ use crate::commands::Context;
 use crate::commands::operations::entries;
 use crate::error::CliError;
 use crate::session::client::Connection;
-use crate::session::proto::{OperationState, OperationsRequest, StatusRequest};
+use crate::session::proto::{OperationsRequest, StatusRequest};
 use crate::ui::watch::model::{Input, Name};
 
 /// A session that has died is started again by its keeper, and takes over what there is, within this.
@@ -91,8 +91,7 @@ async fn poll(connection: &Connection, number: u64, told: &Told, news: &Notify) 
         match operations {
             Ok(Ok(reply)) => {
                 let operations = reply.into_inner().operations;
-                is_busy =
-                    operations.iter().any(|one| one.state() != OperationState::OperationEnded);
+                is_busy = operations.iter().any(|one| !one.state().is_over());
                 say(told, number, Input::Connected).await;
                 say(told, number, Input::Operations(operations)).await;
             }

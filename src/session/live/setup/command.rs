@@ -24,18 +24,15 @@ use crate::config::quantity::milliseconds;
 use crate::driver::{Sandbox, SandboxState};
 use crate::error::{CliError, ExitCode};
 use crate::operation::OperationId;
+use crate::session::exec::GRACE_MS;
 use crate::session::proto::SetupNews;
 use crate::session::setup::log::Log;
-use crate::session::supervise::SIGTERM;
+use crate::session::supervise::{LINK_END_SHOWS, SIGTERM};
 
 /// Requests on their way to the agent.
 const REQUESTS_WAITING_MAX: usize = 4;
-/// A call that failed over a link that has ended: its end shows within this.
-const LINK_END_SHOWS: Duration = Duration::from_secs(1);
 /// Between two tries to dial a link again.
 const REDIAL_INTERVAL: Duration = Duration::from_millis(500);
-/// Time between the steps of stopping a command.
-const GRACE_MS: u32 = 5000;
 
 /// How a command ended.
 pub(super) enum Ended {
