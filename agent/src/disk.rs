@@ -138,7 +138,7 @@ impl Root {
     /// # Errors
     /// What the system says; a symbolic link on the way is refused.
     pub fn open_directory(&self, path: &SyncPath) -> Result<DirFd, DiskError> {
-        self.open_below(path, OFlags::RDONLY | OFlags::DIRECTORY)
+        unseen(OFlags::RDONLY | OFlags::DIRECTORY, |flags| self.open_below(path, flags))
             .map(DirFd::new)
             .map_err(|errno| DiskError::new("open", path, errno))
     }
@@ -149,7 +149,8 @@ impl Root {
     /// # Errors
     /// What the system says; a symbolic link on the way or at the end is refused.
     pub fn open_file(&self, path: &SyncPath) -> Result<File, DiskError> {
-        self.open_below(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        unseen(flags, |flags| self.open_below(path, flags))
             .map(File::from)
             .map_err(|errno| DiskError::new("open", path, errno))
     }
@@ -240,6 +241,18 @@ impl Root {
     pub(crate) fn with_umask(mut self, umask: u16) -> Self {
         self.umask = umask;
         self
+    }
+}
+
+/// Opens for reading so that it is no access: times tell of what people and their programs do, not of
+/// our looking. Who may not ask for that opens it all the same.
+fn unseen(
+    flags: OFlags,
+    open: impl Fn(OFlags) -> Result<OwnedFd, Errno>,
+) -> Result<OwnedFd, Errno> {
+    match open(flags | system::UNSEEN) {
+        Err(Errno::PERM) => open(flags),
+        other => other,
     }
 }
 

@@ -148,7 +148,7 @@ impl DirFd {
     /// `NOTDIR` for anything else, a symbolic link among it.
     pub fn open_directory(&self, name: &Name) -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.0, name.as_os_str(), flags, Mode::empty()).map(Self)
+        self.open_unseen(name, flags).map(Self)
     }
 
     /// Opens the file `name` for reading, without blocking on a FIFO.
@@ -158,7 +158,13 @@ impl DirFd {
     pub fn open_file(&self, name: &Name) -> Result<File, Errno> {
         let flags =
             OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.0, name.as_os_str(), flags, Mode::empty()).map(File::from)
+        self.open_unseen(name, flags).map(File::from)
+    }
+
+    fn open_unseen(&self, name: &Name, flags: OFlags) -> Result<OwnedFd, Errno> {
+        super::unseen(flags, |flags| {
+            rustix::fs::openat(&self.0, name.as_os_str(), flags, Mode::empty())
+        })
     }
 
     /// Opens the file `name` to change its permission bits: whoever may not read it may perhaps

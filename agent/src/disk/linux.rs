@@ -13,6 +13,8 @@ use crate::path::{Name, SyncPath};
 /// How a directory is opened for what is done with its names, not for listing: it needs no
 /// permission to be read.
 pub(super) const PLACE: OFlags = OFlags::PATH;
+/// Reading is no access. Only the owner and root may ask for that.
+pub(super) const UNSEEN: OFlags = OFlags::NOATIME;
 
 /// Buffer for one `getdents` call, bytes: some 600 names of usual length.
 pub(super) const LIST_BUFFER_BYTES: usize = 32 * 1024;

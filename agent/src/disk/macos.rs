@@ -23,6 +23,8 @@ use crate::path::{Name, SyncPath};
 
 /// How a directory is opened for what is done with its names.
 pub(super) const PLACE: OFlags = OFlags::RDONLY;
+/// There is no way to read without an access.
+pub(super) const UNSEEN: OFlags = OFlags::empty();
 
 /// Opens a symbolic link itself. `rustix` does not name it.
 const O_SYMLINK: u32 = 0x0020_0000;

@@ -187,7 +187,8 @@ impl Root {
 
     /// Opens the directory at `path` for listing, with the bare number of an error.
     pub(crate) fn open_to_list(&self, path: &SyncPath) -> Result<DirFd, Errno> {
-        self.open_below(path, OFlags::RDONLY | OFlags::DIRECTORY).map(DirFd::new)
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        super::unseen(flags, |flags| self.open_below(path, flags)).map(DirFd::new)
     }
 
     /// Opens what is at `path` for `access`; it need not be a file, which the caller looks at.

@@ -55,6 +55,42 @@ fn a_symbolic_link_on_the_way_or_at_the_end_is_refused() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn to_look_at_a_directory_or_a_file_is_no_access_to_it() {
+    let outside = tempfile::tempdir().expect("a directory");
+    let (directory, file) = (outside.path().join("d"), outside.path().join("d/file"));
+    std::fs::create_dir(&directory).expect("a directory");
+    let mut made = File::create(&file).expect("a file");
+    std::io::Write::write_all(&mut made, b"content").expect("written");
+    drop(made);
+    let at = |seconds| std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    let accessed = |path: &Path| path.metadata().and_then(|meta| meta.accessed()).expect("a time");
+    for path in [&file, &directory] {
+        // Older than the last change: the next access is recorded also where most are not.
+        let times = std::fs::FileTimes::new().set_accessed(at(1)).set_modified(at(2));
+        File::open(path).and_then(|open| open.set_times(times)).expect("set");
+    }
+    for root in roots(outside.path()) {
+        let (mut buffer, mut content) = (Vec::new(), String::new());
+        let name = Name::parse(b"file").expect("a name");
+        let listed = root.open_directory(&path("d")).expect("open");
+        assert_eq!(listed.list(&mut buffer).expect("a list").len(), 1);
+        let again = root.open_directory(&SyncPath::root()).expect("open");
+        let again = again.open_directory(&Name::parse(b"d").expect("a name")).expect("open");
+        assert_eq!(again.list(&mut buffer).expect("a list").len(), 1);
+        for mut open in
+            [root.open_file(&path("d/file")).expect("open"), again.open_file(&name).expect("open")]
+        {
+            std::io::Read::read_to_string(&mut open, &mut content).expect("read");
+        }
+        assert_eq!((accessed(&directory), accessed(&file)), (at(1), at(1)));
+    }
+    // And the system does record them here, or this would show nothing.
+    assert_eq!(std::fs::read(&file).expect("read"), b"content");
+    assert_ne!(accessed(&file), at(1));
+}
+
 #[test]
 fn a_root_that_was_replaced_is_noticed() {
     let outside = tempfile::tempdir().expect("a directory");
