@@ -11,7 +11,7 @@ mod nowhere;
 use std::path::PathBuf;
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::Own;
+pub(crate) use linux::{Own, fusermount};
 #[cfg(target_os = "linux")]
 pub use linux::{bury, detach, health, holders, is_mount_point, mounts, unmount};
 #[cfg(not(target_os = "linux"))]

@@ -10,7 +10,7 @@ use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use rustix::io::{Errno, FdFlags};
 use rustix::mount::MountFlags;
@@ -19,6 +19,7 @@ use rustix::net::{
 };
 
 use super::MountError;
+use crate::system::fusermount;
 
 /// Where the kernel's end is.
 const DEVICE: &str = "/dev/fuse";
@@ -79,7 +80,7 @@ fn by_fusermount(attach: &Attach<'_>, name: &str) -> Result<OwnedFd, MountError>
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, none, None)
             .map_err(io::Error::from)?;
     rustix::io::fcntl_setfd(&ours, FdFlags::CLOEXEC).map_err(io::Error::from)?;
-    let child = Command::new("fusermount3")
+    let child = fusermount()
         .args(["-o", &options, "--"])
         .arg(attach.at)
         .env("_FUSE_COMMFD", theirs.as_raw_fd().to_string())

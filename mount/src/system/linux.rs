@@ -152,10 +152,14 @@ fn by_system(at: &Path, taking: Taking) -> io::Result<()> {
     }
 }
 
-/// Who is not root has a program that is.
+/// The program that mounts and unmounts for whoever is not root: `fusermount3`, or what FUSERMOUNT_PATH
+/// names.
+pub(crate) fn fusermount() -> Command {
+    Command::new(std::env::var_os("FUSERMOUNT_PATH").unwrap_or_else(|| "fusermount3".into()))
+}
+
 fn by_program(at: &Path, taking: Taking) -> io::Result<()> {
-    let program = std::env::var_os("FUSERMOUNT_PATH").unwrap_or_else(|| "fusermount3".into());
-    let output = Command::new(program)
+    let output = fusermount()
         .args(taking.arguments())
         .arg(at)
         .env("LC_ALL", "C")
