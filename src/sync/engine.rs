@@ -152,6 +152,11 @@ pub struct Engine {
     pub counters: Arc<Counters>,
 }
 
+/// What the sandbox may not change here, as the settings have it.
+fn guards_of(settings: &Settings) -> Guards {
+    Guards::new(&settings.host_root, settings.guarded.as_deref(), settings.gitignore)
+}
+
 impl Drop for Engine {
     fn drop(&mut self) {
         for task in self.listening.iter().chain(&self.following) {
@@ -180,7 +185,7 @@ impl Engine {
             tracing::warn!(problem, "starting with an empty ancestor");
         }
         let ancestor = Ancestor::from_tree(loaded.root).unwrap_or_default();
-        let guards = Guards::new(&settings.host_root, settings.guarded.as_deref());
+        let guards = guards_of(&settings);
         let root = host.endpoint().root();
         let case = root.is_case_insensitive().unwrap_or(false);
         let folds = [Folds { case, form: case || Root::FOLDS_FORM }, Folds::default()];
@@ -225,14 +230,15 @@ impl Engine {
     /// What the profile says of files; holds from the next synchronisation on.
     pub fn set_profile(&mut self, exclude: &[String], gitignore: bool, guarded: Option<&[String]>) {
         let settings = &mut self.settings;
-        if exclude != settings.exclude || gitignore != settings.gitignore {
+        let counts = gitignore != settings.gitignore;
+        if exclude != settings.exclude || counts {
             exclude.clone_into(&mut settings.exclude);
             settings.gitignore = gitignore;
             self.rules_dirty = true;
         }
-        if guarded != settings.guarded.as_deref() {
+        if guarded != settings.guarded.as_deref() || counts {
             settings.guarded = guarded.map(<[String]>::to_vec);
-            self.guards = Guards::new(&settings.host_root, guarded);
+            self.guards = guards_of(settings);
             self.core.touch_all();
         }
         self.inbox.wake();

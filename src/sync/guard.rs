@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use skync_agent::entry::{Directory, Entry};
 use skync_agent::path::{Name, SyncPath};
+use skync_agent::rules::GIT_RULE_FILE;
 
 use super::decide::Decisions;
 use super::plan::{Change, Plan};
@@ -45,7 +46,8 @@ mod tests;
 /// in it to another one: with either, any file could become a repository's configuration.
 ///
 /// What says what is left out is guarded too: a sandbox that took a line out of it would be sent, by the
-/// next session, what was kept from it.
+/// next session, what was kept from it. So are `.gitignore` files where they say it; where they do not,
+/// tools in the sandbox write them freely.
 pub const DEFAULT_PATTERNS: [&str; 19] = [
     ".skyncignore",
     "/skync.toml",
@@ -77,16 +79,21 @@ pub struct Guards {
 }
 
 impl Guards {
-    /// The guards of the project at `root` (on the host); `patterns` take the place of the default.
+    /// The guards of the project at `root` (on the host); `patterns` take the place of the default, to
+    /// which `.gitignore` files belong if they say what is left out (`gitignore`).
     ///
     /// A pattern that is not one is left out: the profile's were checked when it was read.
-    pub fn new(root: &Path, patterns: Option<&[String]>) -> Self {
+    pub fn new(root: &Path, patterns: Option<&[String]>, gitignore: bool) -> Self {
         let mut builder = GitignoreBuilder::new("/");
         // On every host: what is caught too much is only asked about.
         let _ = builder.case_insensitive(true);
         match patterns {
             Some(patterns) => patterns.iter().for_each(|line| drop(builder.add_line(None, line))),
-            None => DEFAULT_PATTERNS.iter().for_each(|line| drop(builder.add_line(None, line))),
+            None => {
+                let rules = gitignore.then_some(GIT_RULE_FILE);
+                let lines = DEFAULT_PATTERNS.into_iter().chain(rules);
+                lines.for_each(|line| drop(builder.add_line(None, line)));
+            }
         }
         let patterns = builder.build().unwrap_or_else(|_| Gitignore::empty());
         Self { patterns, root: root.to_owned() }

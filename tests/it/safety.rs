@@ -134,6 +134,30 @@ fn what_the_host_would_run_comes_home_after_a_yes_only() {
 }
 
 #[test]
+fn a_sandbox_cannot_let_itself_be_sent_what_a_gitignore_file_keeps_from_it() {
+    let world = World::new();
+    world.run(&["profile", "add", "g", "--driver", "directory", "--gitignore"]).expect_code(0);
+    world.write(".gitignore", "secret\n");
+    world.write("secret", "of the user");
+    let held = world.hold();
+    let sandbox = held.sandbox().to_owned();
+    assert!(!sandbox.join("secret").exists());
+    put(&sandbox, ".gitignore", "# nothing\n");
+    put(&sandbox, "sub/.gitignore", "!/../secret\n");
+    held.sync();
+    assert_eq!(read(world.project(), ".gitignore"), "secret\n");
+    let mut found = conflicts(&world);
+    found.sort();
+    assert_eq!(found, pairs(&[(".gitignore", "guarded"), ("sub/.gitignore", "guarded")]));
+    held.release();
+    world.exec(&["sh", "-c", "test ! -e secret"]);
+    let document = json(&world, &["conflicts"]);
+    assert!(document["conflicts"].as_array().is_some_and(|list| !list.is_empty()), "{document}");
+    world.run(&["resolve", "--all", "--host"]).expect_code(0);
+    world.exec(&["sh", "-c", "test ! -e secret && test ! -e sub/.gitignore"]).expect_code(0);
+}
+
+#[test]
 fn links_that_stay_in_the_project_come_home_and_others_are_held() {
     let world = World::new();
     world.write("d/a", "1");

@@ -14,7 +14,7 @@ fn core(agreed: Entry) -> Core {
 fn plan(core: &mut Core, host: &Entry, sandbox: &Entry, folds_case: bool, now_ns: u64) -> Batch {
     let rules = Rules::default();
     let folds = [Folds { case: folds_case, form: folds_case }, Folds::default()];
-    let guards = Guards::new(Path::new("/project"), None);
+    let guards = Guards::new(Path::new("/project"), None, false);
     let view =
         View { host: Some(host), sandbox: Some(sandbox), rules: &rules, guards: &guards, folds };
     core.plan(&view, now_ns).expect("no halt").expect("something to do")

@@ -8,7 +8,7 @@ use crate::sync::reconcile::reconcile;
 use crate::sync::trees::{dir, file, link, path, script, show};
 
 fn guards() -> Guards {
-    Guards::new(Path::new("/home/me/p"), None)
+    Guards::new(Path::new("/home/me/p"), None, false)
 }
 
 /// A plan of the sandbox's changes since both sides were `host`, with what was decided.
@@ -91,6 +91,16 @@ fn what_the_host_would_run_is_guarded_at_every_depth() {
     ] {
         assert!(!guards().covers(&path(free), false), "{free}");
     }
+}
+
+#[test]
+fn a_gitignore_file_is_guarded_where_it_says_what_is_left_out() {
+    let guards = Guards::new(Path::new("/p"), None, true);
+    for guarded in [".gitignore", "a/b/.gitignore", ".GitIgnore", ".envrc"] {
+        assert!(guards.covers(&path(guarded), false), "{guarded}");
+    }
+    let own = Guards::new(Path::new("/p"), Some(&[".envrc".to_owned()]), true);
+    assert!(!own.covers(&path(".gitignore"), false));
 }
 
 #[test]
@@ -305,11 +315,11 @@ fn a_version_that_is_guarded_beside_its_path_too_is_not_kept_there() {
 #[test]
 fn the_profiles_patterns_take_the_place_of_the_default() {
     let root = Path::new("/p");
-    let guards = Guards::new(root, Some(&["Makefile".to_owned(), "scripts/".to_owned()]));
+    let guards = Guards::new(root, Some(&["Makefile".to_owned(), "scripts/".to_owned()]), true);
     assert!(guards.covers(&path("a/Makefile"), false));
     assert!(guards.covers(&path("scripts/x"), false));
     assert!(!guards.covers(&path(".envrc"), false));
-    let nothing = Guards::new(root, Some(&[]));
+    let nothing = Guards::new(root, Some(&[]), true);
     assert!(!nothing.covers(&path(".git/config"), false));
     // Links are no matter of patterns.
     assert!(nothing.leaves_root(&path("l"), b"/etc"));

@@ -34,7 +34,7 @@ pub enum Message {
 }
 
 /// Made once: it compiles patterns.
-static GUARDS: LazyLock<Guards> = LazyLock::new(|| Guards::new(Path::new("/project"), None));
+static GUARDS: LazyLock<Guards> = LazyLock::new(|| Guards::new(Path::new("/project"), None, false));
 
 struct Running {
     batch: Batch,
