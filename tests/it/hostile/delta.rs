@@ -100,8 +100,10 @@ fn copies_that_never_make_the_content_are_given_up() {
         if let Ok(report) = deceived.sync() {
             assert!(!report.problems.is_empty(), "taken");
         }
-        // Twice for each round, and what was put off may be due again before the last one.
-        assert!(asked.load(Ordering::Relaxed) <= 16, "asked again and again");
+        // Twice in each round: as copies, and then the content itself. A synchronisation has 4 times 4
+        // rounds at most, for what was put off may be due again before the last one.
+        let asked = asked.load(Ordering::Relaxed);
+        assert!(asked <= 2 * 4 * 4, "asked again and again: {asked}");
         assert_same(&before, &untouched(deceived.outside()));
     }
 }

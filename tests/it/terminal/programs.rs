@@ -6,6 +6,9 @@ use super::busybox;
 use crate::support::terminal::{CTRL_C, DOWN, ENTER, Terminal};
 use crate::support::{SPECKIT, World};
 
+/// When a key without effect is pressed once more.
+const PRESSED_AGAIN: Duration = Duration::from_secs(4);
+
 #[test]
 fn a_pager_draws_moves_and_quits() {
     let Some(world) = busybox() else { return };
@@ -46,6 +49,20 @@ fn chosen(terminal: &Terminal) -> String {
     screen.lines().find(|line| line.contains('\u{25b6}')).unwrap_or_default().to_owned()
 }
 
+/// Presses a key of a menu until it has done its work: between two reads the menu throws away what was
+/// typed, its own doing, here as anywhere.
+fn press(terminal: &Terminal, key: &str, what: &str, mut is_done: impl FnMut() -> bool) {
+    let mut pressed: Option<Instant> = None;
+    terminal.until(what, || {
+        let is_done = is_done();
+        if !is_done && pressed.is_none_or(|pressed| pressed.elapsed() > PRESSED_AGAIN) {
+            pressed = Some(Instant::now());
+            terminal.keys(key);
+        }
+        is_done
+    });
+}
+
 #[test]
 fn specify_init_is_driven_by_arrow_keys() {
     let Some(world) = World::with_docker(SPECKIT) else { return };
@@ -59,22 +76,14 @@ fn specify_init_is_driven_by_arrow_keys() {
         let before = chosen(&terminal);
         assert!(presses < 60, "the menu has no gemini: {}", terminal.screen());
         presses += 1;
-        terminal.keys(DOWN);
-        let mut pressed = Instant::now();
         // It is drawn anew piece by piece.
-        terminal.until("the arrow moves", || {
-            // Between two reads it throws away what was typed: its own doing, here as anywhere.
-            if pressed.elapsed() > Duration::from_secs(2) {
-                pressed = Instant::now();
-                terminal.keys(DOWN);
-            }
+        press(&terminal, DOWN, "the arrow moves", || {
             !["", &before].contains(&chosen(&terminal).as_str())
         });
     }
-    terminal.keys(ENTER);
-    terminal.expect("Choose script type");
-    terminal.until("the second menu is there", || chosen(&terminal).contains("POSIX"));
-    terminal.keys(ENTER);
+    press(&terminal, ENTER, "the second menu is there", || chosen(&terminal).contains("POSIX"));
+    assert!(terminal.screen().contains("Choose script type"), "{}", terminal.screen());
+    press(&terminal, ENTER, "it ends", || terminal.count("[ended with ") > 0);
     terminal.expect_end(0);
     let options = world.read(".specify/init-options.json");
     assert!(options.contains("\"gemini\""), "{options}");
