@@ -108,27 +108,59 @@ peer_package() {
   }
 }
 
-# start_unison DIRECTORY: keeps it and DIRECTORY.other the same.
+# Mutagen is in no registry of packages: it is measured where it is on PATH, its agents beside it.
+prepare_mutagen() {
+  mutagen=no
+  if ! have mutagen; then
+    say "skipped: mutagen is not on PATH"
+    return
+  fi
+  mutagen=yes
+  export MUTAGEN_DATA_DIRECTORY=$bench/mutagen
+  mutagen daemon start >&2
+  # It puts its agent into a container once, which is not what is measured.
+  mkdir "$bench/mutagen-first"
+  start_mutagen "$bench/mutagen-first"
+  stop_peer
+}
+
+# start_unison DIRECTORY: keeps it and another one, `other`, the same.
 start_unison() {
-  mkdir -p "$1.other" "$bench/unison"
-  UNISON=$bench/unison unison "$1" "$1.other" -ui text -batch -auto -confirmbigdel=false -repeat "$unison" \
+  other=$1.other
+  mkdir -p "$other" "$bench/unison"
+  UNISON=$bench/unison unison "$1" "$other" -ui text -batch -auto -confirmbigdel=false -repeat "$unison" \
     </dev/null >"$bench/unison.log" 2>&1 &
   peer=$!
 }
 
 start_lsyncd() {
-  mkdir -p "$1.other"
+  other=$1.other
+  mkdir -p "$other"
   # Its smallest delay: none.
   cat >"$bench/lsyncd.lua" <<LUA
 settings { nodaemon = true, insist = true }
-sync { default.rsync, source = "$1", target = "$1.other", delay = 0, rsync = { archive = true } }
+sync { default.rsync, source = "$1", target = "$other", delay = 0, rsync = { archive = true } }
 LUA
   lsyncd "$bench/lsyncd.lua" </dev/null >"$bench/lsyncd.log" 2>&1 &
   peer=$!
 }
 
+# The same with a container, as skync's mirror is one.
+start_mutagen() {
+  other=/proc/$(docker inspect -f '{{.State.Pid}}' "$container")/root/mutagen
+  mutagen sync create --name bench "$1" "docker://$container/mutagen" >"$bench/mutagen.log" 2>&1
+  mutagen sync flush bench >>"$bench/mutagen.log" 2>&1
+  peer=mutagen
+}
+
 stop_peer() {
   [[ -n ${peer:-} ]] || return 0
+  if [[ $peer == mutagen ]]; then
+    mutagen sync terminate bench >/dev/null 2>&1 || true
+    docker exec "$container" rm -rf /mutagen || true
+    peer=''
+    return
+  fi
   kill "$peer" 2>/dev/null || true
   wait "$peer" 2>/dev/null || true
   peer=''
@@ -176,7 +208,7 @@ measure_edits() {
 }
 
 edits_at() {
-  local size=$1 count=$2 tree=$bench/edits$1 what run
+  local size=$1 count=$2 tree=$bench/edits$1 what run name
   what=$(sed ':a; s/\([0-9]\)\([0-9]\{3\}\)\($\|,\)/\1,\2\3/; ta' <<<"$size")
   helper_in_user make-tree "$tree" "$size"
   mirror_up "$tree"
@@ -190,38 +222,48 @@ edits_at() {
   local beside=- key=''
   if ((size == 10000)); then
     peer_edits "$tree" "$size"
-    if [[ $unison != no ]]; then beside="unison -repeat $unison" key=edits-unison-median; fi
+    if [[ $unison != no ]]; then beside=$(label_of unison) key=edits-unison-median; fi
   fi
   figure "edit to sandbox, $what files, median" "edits$size-in-median" ms 10 "$beside" $key
   figure "edit to sandbox, $what files, p99" "edits$size-in-p99" ms 50 "$beside" ${key:+edits-unison-p99}
   figure "edit to host, $what files, median" "edits$size-out-median" ms 10 "$beside" $key
   figure "edit to host, $what files, p99" "edits$size-out-p99" ms 50 "$beside" ${key:+edits-unison-p99}
-  if ((size == 10000)) && [[ $lsyncd != no ]]; then
-    figure "edit to sandbox, $what files, median" "edits$size-in-median" ms 10 'lsyncd, delay 0' edits-lsyncd-median
-    figure "edit to sandbox, $what files, p99" "edits$size-in-p99" ms 50 'lsyncd, delay 0' edits-lsyncd-p99
-  fi
+  for name in lsyncd mutagen; do
+    if ((size != 10000)) || [[ ${!name} == no ]]; then continue; fi
+    beside=$(label_of "$name")
+    figure "edit to sandbox, $what files, median" "edits$size-in-median" ms 10 "$beside" "edits-$name-median"
+    figure "edit to sandbox, $what files, p99" "edits$size-in-p99" ms 50 "$beside" "edits-$name-p99"
+  done
   rm -rf "$tree" "$tree.other"
 }
 
 # peer_edits TREE COUNT: fewer of them, as each takes a second or so.
 peer_edits() {
   local run name
-  for name in unison lsyncd; do
+  for name in unison lsyncd mutagen; do
     if [[ ${!name} == no ]]; then continue; fi
     "start_$name" "$1"
     wait_for_copy "$1"
     for ((run = 0; run < runs; run++)); do
-      keep "edits-$name" edits "$1" "$1.other" --count "$2" --edits 10 --seed "2$run" --label "$name"
+      keep "edits-$name" edits "$1" "$other" --count "$2" --edits 10 --seed "2$run" --label "$name"
     done
     stop_peer
     rm -rf "$1.other"
   done
 }
 
+label_of() {
+  case $1 in
+    unison) echo "unison -repeat $unison" ;;
+    lsyncd) echo 'lsyncd, delay 0' ;;
+    *) echo "$1" ;;
+  esac
+}
+
 wait_for_copy() {
   local deadline=$((SECONDS + 120)) want
   want=$(find "$1" -type f | wc -l)
-  until (($(find "$1.other" -type f ! -name '.unison*' | wc -l) >= want)); do
+  until (($(find "$other" -type f ! -name '.unison*' | wc -l) >= want)); do
     ((SECONDS < deadline)) || die "the peer does not copy its tree: $(tail -n 3 "$bench"/{unison,lsyncd}.log 2>/dev/null)"
     sleep 0.2
   done
@@ -230,7 +272,7 @@ wait_for_copy() {
 }
 
 measure_switch() {
-  local tree=$bench/repository run branch key label
+  local tree=$bench/repository run branch key
   helper_in_user make-repository "$tree" 5000
   mirror_up "$tree"
   at_rest
@@ -249,19 +291,17 @@ measure_switch() {
   mirror_down "$tree"
   # The 200 files of the branch, each twice as large as on `main`, and git's index.
   sample switch-content $((200 * 2048 + $(stat -c %s "$tree/.git/index")))
-  for key in unison lsyncd; do
+  for key in unison lsyncd mutagen; do
     if [[ ${!key} == no ]]; then continue; fi
     git -c safe.directory='*' -C "$tree" checkout -q main
     "start_$key" "$tree"
     wait_for_copy "$tree"
     for ((run = 0; run < runs; run++)); do
-      keep "switch-$key" switch "$tree" "$tree.other" --count 5000 --branch "$(branch_of "$run")"
+      keep "switch-$key" switch "$tree" "$other" --count 5000 --branch "$(branch_of "$run")"
     done
     stop_peer
     rm -rf "$tree.other"
-    label="unison -repeat $unison"
-    if [[ $key == lsyncd ]]; then label='lsyncd, delay 0'; fi
-    figure '200-file branch switch, to sandbox' switch-in-ms ms '' "$label" "switch-$key-ms"
+    figure '200-file branch switch, to sandbox' switch-in-ms ms '' "$(label_of "$key")" "switch-$key-ms"
   done
   figure '200-file branch switch, to sandbox' switch-in-ms ms '' 'git checkout alone' switch-in-git
   figure '200-file branch switch, to host' switch-out-ms ms '' 'git checkout alone' switch-out-git

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # The rows of scripts/bench, which sources this: what is done by skync and by its peer, in turns.
-# shellcheck disable=SC2154  # `bench`, `container`, `runs` and `full` are set there
+# shellcheck disable=SC2154  # `bench`, `container`, `runs`, `mutagen` and `full` are set there
 
 copy_by_tar() {
   tar c -C "$1" . | docker exec -i "$container" tar x -C /copy
@@ -21,6 +21,10 @@ first_sync() {
     forget_all
     phase "$name" 'sync in' "$bench/$name"
     peer_copy "$name-tar" "$bench/$name"
+    if [[ $mutagen == yes ]]; then
+      timed "$name-mutagen" start_mutagen "$bench/$name"
+      stop_peer
+    fi
     open_session "$bench/project"
     mv "$bench/$name" "$bench/project/tree"
     phase "$name-live" 'sync in' "$bench/project"
@@ -29,6 +33,10 @@ first_sync() {
   done
   row "first sync, $what, new sandbox" "$name" 'tar | docker exec tar' "$name-tar" 1.0
   row "first sync, $what, live session" "$name-live" 'tar | docker exec tar' "$name-tar" 1.0
+  if [[ $mutagen == yes ]]; then
+    row "first sync, $what, new sandbox" "$name" 'mutagen create, flush' "$name-mutagen" ''
+    row "first sync, $what, live session" "$name-live" 'mutagen create, flush' "$name-mutagen" ''
+  fi
 }
 
 measure_large() { first_sync large '1,000 files / 100 MB'; }
