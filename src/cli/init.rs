@@ -37,6 +37,6 @@ pub struct InitArgs {
     #[arg(short, long)]
     pub yes: bool,
     /// Show what would be written, and write nothing
-    #[arg(long, conflicts_with = "yes")]
+    #[arg(long)]
     pub dry_run: bool,
 }

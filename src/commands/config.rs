@@ -67,12 +67,8 @@ fn show(args: &ConfigShowArgs, context: &Context) -> Result<(), CliError> {
     }
     let mut out = format!("profile = {} ({})\n", visible(name), selected.why);
     for (key, value, place, from) in rows {
-        let value = match value {
-            Value::Null => "-".to_owned(),
-            Value::String(text) => visible(&text),
-            other => visible(&other.to_string()),
-        };
-        out += &format!("{} = {value}", visible(&key));
+        let words = profile::words(&selected.profile, &key, &value);
+        out += &format!("{} = {}", visible(&key), words.as_deref().unwrap_or("(not set)"));
         if args.origin {
             let place = place.map_or("default".to_owned(), |place| place.to_string());
             let from = from.map(|from| format!(", by `{}`", visible(&from))).unwrap_or_default();

@@ -246,15 +246,21 @@ pub(super) fn settings(
     show::settings(profile, context)
 }
 
+/// A setting's value for a person; nothing of one that is not set and says nothing then.
+pub(super) fn words(profile: &Profile, key: &str, value: &serde_json::Value) -> Option<String> {
+    show::words(profile, key, value)
+}
+
 /// The keys of two profiles that differ and are about the sandbox itself: what is about files and
 /// commands holds at once.
 pub(super) fn differences(one: &Profile, other: &Profile, context: &Context) -> Vec<String> {
     const AT_ONCE: [&str; 5] =
         ["exclude", "gitignore", "guarded", "reconnect_timeout", "mount_timeout"];
-    let (one, other) = (show::document(one, context), show::document(other, context));
-    let keys = one.as_object().into_iter().chain(other.as_object()).flat_map(|all| all.keys());
-    let mut keys: Vec<String> = keys
-        .filter(|key| one.get(key) != other.get(key) && !AT_ONCE.contains(&key.as_str()))
+    let (one, other) = (show::values(one, context), show::values(other, context));
+    let mut keys: Vec<String> = one
+        .keys()
+        .chain(other.keys())
+        .filter(|key| one.get(*key) != other.get(*key) && !AT_ONCE.contains(&key.as_str()))
         .cloned()
         .collect();
     keys.sort();

@@ -83,8 +83,8 @@ fn summary(report: &Report) -> String {
     ];
     let bad: Vec<String> = bad.into_iter().flatten().collect();
     match bad.is_empty() {
-        true => format!("nothing is wrong: {} looks", all().count()),
-        false => format!("{}, {} looks", bad.join(", "), all().count()),
+        true => format!("nothing is wrong: {} checks", all().count()),
+        false => format!("{}, {} checks", bad.join(", "), all().count()),
     }
 }
 
@@ -167,7 +167,7 @@ mod tests {
           made `/x`
           FAILED: made `/y`: no room
 
-        1 problem, 1 warning, 4 looks
+        1 problem, 1 warning, 4 checks
         ");
         assert!(text(&report(), true).contains("          $ do\n"));
     }

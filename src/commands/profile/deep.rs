@@ -44,7 +44,9 @@ struct Tried {
 /// If one does not hold, or there is no place to try it in.
 pub(super) async fn run(profile: &Profile, context: &Context) -> Result<ExitCode, CliError> {
     let place = tempfile::Builder::new().prefix("skync-validate-").tempdir().map_err(|error| {
-        CliError::new(ExitCode::Failed, format!("there is no place for a project: {error}"))
+        CliError::new(ExitCode::Failed, "there is no place for a project to try it with")
+            .because(&error)
+            .hint("TMPDIR names a directory that can be written")
     })?;
     let root = place.path().canonicalize().unwrap_or_else(|_| place.path().to_owned());
     let trial = Trial { root: &root, profile };

@@ -38,17 +38,11 @@ pub(super) fn text(args: &ShowArgs, context: &Context) -> Result<String, CliErro
         Some(why) => format!("{} ({why})\n", profile.name),
         None => format!("{}\n", profile.name),
     };
-    for (key, value) in settings(&profile, context) {
-        let value = match value {
-            Value::Null => match default_words(&profile, key) {
-                Some(words) => words.to_owned(),
-                None => continue,
-            },
-            Value::String(text) => visible(&text),
-            Value::Array(entries) if entries.is_empty() => "nothing".to_owned(),
-            other => visible(&other.to_string()),
-        };
-        out += &format!("  {key:<17} {value}\n");
+    let kept = ("setup_kept", json!(kept(&profile, context)));
+    for (key, value) in settings(&profile, context).into_iter().chain([kept]) {
+        if let Some(words) = words(&profile, key, &value) {
+            out += &format!("  {key:<17} {words}\n");
+        }
     }
     for (name, value) in variables(&profile) {
         out += &format!("  env               {name}={}\n", visible(&value));
@@ -71,8 +65,25 @@ fn named(name: &str, context: &Context) -> Result<Profile, CliError> {
     }
 }
 
-/// The profile for programs: the keys of the file, defaults filled in.
+/// A value for a person; nothing of one that is not set and says nothing then.
+pub(super) fn words(profile: &Profile, key: &str, value: &Value) -> Option<String> {
+    match value {
+        Value::Null => default_words(profile, key).map(str::to_owned),
+        Value::String(text) => Some(visible(text)),
+        Value::Array(entries) if entries.is_empty() => Some("nothing".to_owned()),
+        other => Some(visible(&other.to_string())),
+    }
+}
+
+/// The profile for programs: what is in force, and what is kept of its preparation.
 pub(super) fn document(profile: &Profile, context: &Context) -> Value {
+    let mut map = values(profile, context);
+    map.insert("setup_kept".to_owned(), json!(kept(profile, context)));
+    Value::Object(map)
+}
+
+/// The keys of the file, defaults filled in.
+pub(super) fn values(profile: &Profile, context: &Context) -> Map<String, Value> {
     let mut map = Map::new();
     map.insert("name".to_owned(), json!(profile.name));
     map.extend(settings(profile, context).into_iter().map(|(key, value)| (key.to_owned(), value)));
@@ -81,7 +92,7 @@ pub(super) fn document(profile: &Profile, context: &Context) -> Value {
         map.insert("cpus".to_owned(), json!(docker.milli_cpus.map(|milli| milli as f64 / 1000.0)));
     }
     map.insert("env".to_owned(), variables(profile).into_iter().collect());
-    Value::Object(map)
+    map
 }
 
 /// The settings in the order of the file.
@@ -136,7 +147,6 @@ pub(super) fn settings(profile: &Profile, context: &Context) -> Vec<(&'static st
         ("on_disconnect", json!(profile.on_disconnect.map(|what| what.to_string()))),
         ("reconnect_timeout", json!(profile.reconnect_timeout.map(duration_text))),
         ("setup", json!(profile.setup.commands)),
-        ("setup_kept", json!(kept(profile, context))),
         ("setup_timeout", json!(profile.setup.timeout.map(duration_text))),
         ("mount", json!(profile.mount.with_up)),
         ("mount_at", json!(profile.mount.at.as_ref().map(|at| at.to_string_lossy()))),

@@ -24,7 +24,8 @@ pub(super) async fn run(args: &ValidateArgs, context: &Context) -> Result<ExitCo
         && let Some(profile) = found.checked.first()
     {
         if matches!(profile.driver, DriverConfig::Local) {
-            return Err(CliError::new(ExitCode::Usage, "`local` has no sandbox to try"));
+            return Err(CliError::new(ExitCode::Usage, "`local` has no sandbox to try")
+                .hint("without `--deep` the profile is checked all the same"));
         }
         return deep::run(profile, context).await;
     }
