@@ -47,7 +47,9 @@ fn carried(machine: &str) -> Result<AgentBinary, DriverError> {
     };
     let mut bytes = Vec::new();
     flate2::read::GzDecoder::new(*packed).read_to_end(&mut bytes).map_err(|error| {
-        DriverError::new(ErrorKind::Failed, "the agent inside this skync is damaged").source(error)
+        DriverError::new(ErrorKind::Failed, "the agent inside this skync is damaged")
+            .source(error)
+            .hint("install skync again")
     })?;
     let (bytes, packed) = (bytes.into(), Some(Bytes::from_static(packed)));
     let agent = AgentBinary { machine: machine.into(), sha256: *sha256, bytes, packed };

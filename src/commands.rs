@@ -38,6 +38,7 @@ pub mod up;
 pub mod use_profile;
 pub mod wait;
 
+mod ends;
 mod follow;
 mod setup;
 
@@ -47,7 +48,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::{ColorChoice, Global};
 use crate::config::layers::Layers;
 use crate::config::{Config, ConfigProblem, Selected};
-use crate::error::{CliError, ExitCode};
+use crate::error::{CliError, ExitCode, LIMITS};
 use crate::project::Project;
 use crate::session::client::Connection;
 use crate::state::Places;
@@ -265,12 +266,22 @@ fn settings(sets: &[String]) -> Result<Vec<String>, CliError> {
 /// The project around the current directory, or the one at `root`.
 ///
 /// # Errors
+/// Where the command was started.
+///
+/// # Errors
+/// If it is gone, or cannot be reached.
+pub fn current_directory() -> Result<PathBuf, CliError> {
+    std::env::current_dir().map_err(|error| {
+        CliError::new(ExitCode::Failed, "cannot find the current directory")
+            .because(&error)
+            .hint("it may have been removed: `cd` to one that is there, then try again")
+    })
+}
+
 /// As [`Project::find`]; and if it is what a mount shows: its files are in a sandbox already. One that
 /// holds a mount is none either, without `force`: the mount's files would become the project's.
 pub fn find_project(root: Option<&Path>, force: bool) -> Result<Project, CliError> {
-    let current = std::env::current_dir().map_err(|error| {
-        CliError::new(ExitCode::Failed, "cannot find the current directory").because(&error)
-    })?;
+    let current = current_directory()?;
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let project = Project::find(&current, root, home.as_deref(), force)?;
     let mounts = skync_mount::system::mounts().unwrap_or_default();
@@ -302,8 +313,7 @@ pub fn no_session() -> CliError {
 /// # Errors
 /// If the system has no more descriptors.
 pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::new(ExitCode::Failed, "cannot start").because(&error))
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        CliError::new(ExitCode::Failed, "cannot start").because(&error).hint(LIMITS)
+    })
 }

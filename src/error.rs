@@ -5,6 +5,13 @@
 
 use std::fmt;
 
+/// What to do about what cannot be: only we can mend it.
+pub const MISTAKE: &str = "this is a mistake in skync: `skync doctor --bundle FILE` gathers what a \
+                           report of it needs";
+/// What to look at if the system refuses what it grants to everybody.
+pub const LIMITS: &str = "a limit may be reached: `ulimit -n` says how many files may be open, \
+                          `ulimit -u` how many processes there may be";
+
 /// What the process says when it ends. `exec` passes a command's own code through instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -89,7 +89,9 @@ fn real(path: &Path) -> Result<PathBuf, CliError> {
         } else {
             ExitCode::Failed
         };
-        CliError::new(code, message).because(&error)
+        CliError::new(code, message)
+            .because(&error)
+            .hint("name the project's directory with `--root DIR`")
     })?;
     if !found.is_dir() {
         let message = format!("cannot use `{name}` as the project: it is not a directory");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use skync_agent::entry::Entry;
 
 use super::Context;
-use super::record::Record;
+use super::record::{RECORD, Record};
 use crate::cli::ConflictsArgs;
 use crate::error::{CliError, ExitCode};
 use crate::sync::decide::{Choice, Decisions};
@@ -35,6 +35,7 @@ pub fn run(args: &ConflictsArgs, context: &Context) -> Result<ExitCode, CliError
         let unreadable = |error| {
             CliError::new(ExitCode::Failed, "cannot read the conflicts of this project")
                 .because(&error)
+                .hint(RECORD)
         };
         open = manifest.open_conflicts().map_err(unreadable)?;
         decisions = manifest.decisions().map_err(unreadable)?;

@@ -12,9 +12,9 @@ pub(super) use begin::grace_ms;
 use self::report::Report;
 use crate::cli::ExecArgs;
 use crate::commands::attached::{self, First, Role, Wanted};
-use crate::commands::{Context, attached::Outcome, find_project, running};
+use crate::commands::{Context, attached::Outcome, current_directory, find_project, running};
 use crate::config::{DriverConfig, Profile, RECONNECT_TIMEOUT};
-use crate::error::{CliError, ExitCode};
+use crate::error::CliError;
 use crate::project::Project;
 use crate::session::Spec;
 use crate::ui::{print, render};
@@ -35,9 +35,7 @@ pub fn run(args: &ExecArgs, context: &Context) -> Result<u8, CliError> {
 
 fn execute(args: &ExecArgs, context: &Context, report: Option<&Report>) -> Result<u8, CliError> {
     let selected = context.select_in(args.root.as_deref())?;
-    let current = std::env::current_dir().map_err(|error| {
-        CliError::new(ExitCode::Failed, "cannot find the current directory").because(&error)
-    })?;
+    let current = current_directory()?;
     if matches!(selected.profile.driver, DriverConfig::Local) {
         return place::run(args, &selected.profile, &current, context.json);
     }

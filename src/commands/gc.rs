@@ -13,7 +13,7 @@ use skync_mount::system::{self, Health};
 
 use crate::cli::GcArgs;
 use crate::commands::Context;
-use crate::commands::operations::now_ms;
+use crate::commands::operations::{listed, now_ms};
 use crate::error::{CliError, ExitCode};
 use crate::operation::{Record, Store};
 use crate::session::cleanup::{self, Cleaned};
@@ -28,9 +28,7 @@ use crate::ui::{print, visible};
 /// If something could not be removed; the rest was all the same.
 pub async fn run(args: &GcArgs, context: &Context) -> Result<ExitCode, CliError> {
     let journal = Journal::open(&context.places)?;
-    let (entries, unreadable) = journal.list().map_err(|error| {
-        CliError::new(ExitCode::Failed, "cannot read the journal").because(&error)
-    })?;
+    let (entries, unreadable) = listed(&journal)?;
     let (mut removed, mut failed) = (Vec::new(), Vec::new());
     for entry in &entries {
         match one(&journal, entry, args.dry_run).await {
@@ -148,6 +146,8 @@ async fn one(journal: &Journal, entry: &Entry, dry_run: bool) -> Result<Option<S
             let what = if names.is_empty() { "its files".to_owned() } else { names.join(", ") };
             Ok(Some(format!("{what}, of a session of `{root}`")))
         }
-        Err(error) => Err(CliError::new(ExitCode::Failed, "cannot remove it").because(&error)),
+        Err(error) => Err(CliError::new(ExitCode::Failed, "cannot remove it")
+            .because(&error)
+            .hint("mend what stands in the way, then `skync gc` tries it again")),
     }
 }

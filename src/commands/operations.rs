@@ -74,11 +74,20 @@ pub(super) async fn all(context: &Context) -> Result<Vec<Live>, CliError> {
     Ok(live)
 }
 
+/// What the journal holds: entries, and the ids of those that cannot be read.
+///
+/// # Errors
+/// If its directory cannot be read.
+pub(super) fn listed(journal: &Journal) -> Result<(Vec<Entry>, Vec<String>), CliError> {
+    journal.list().map_err(|error| {
+        CliError::new(ExitCode::Failed, "cannot read the journal").because(&error).hint(
+            "it is in the state directory, which must be yours; XDG_STATE_HOME chooses another",
+        )
+    })
+}
+
 pub(super) fn entries(context: &Context) -> Result<Vec<Entry>, CliError> {
-    let failed = |error: std::io::Error| {
-        CliError::new(ExitCode::Failed, "cannot read the journal").because(&error)
-    };
-    let mut entries = Journal::open(&context.places)?.list().map_err(failed)?.0;
+    let mut entries = listed(&Journal::open(&context.places)?)?.0;
     // What a crash has left has the same socket as the session that runs now.
     let mut known = BTreeSet::new();
     entries.retain(|entry| known.insert((entry.root.clone(), entry.profile.name.clone())));

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use skync_agent::path::SyncPath;
 
-use super::Context;
+use super::{Context, current_directory};
 use crate::error::{CliError, ExitCode};
 use crate::project::Project;
 use crate::session::key;
@@ -14,6 +14,11 @@ use crate::session::live::state_directory;
 use crate::sync::manifest::{Manifest, Owner};
 use crate::ui::visible;
 
+/// What to do if the record of a project cannot be used. A session that finds it damaged sets it aside
+/// itself.
+pub(super) const RECORD: &str = "it is in the state directory (`skync doctor` names it), which must be \
+                                 yours and have room; a session sets a damaged one aside and \
+                                 compares both sides anew";
 /// Names that are told when one is not found.
 const NEAREST_MAX: usize = 3;
 /// How alike two paths must be for one to be a slip of the other.
@@ -32,9 +37,7 @@ impl Record {
     /// # Errors
     /// If there is no such directory.
     pub(super) fn find(root: Option<&Path>) -> Result<Self, CliError> {
-        let current = std::env::current_dir().map_err(|error| {
-            CliError::new(ExitCode::Failed, "cannot find the current directory").because(&error)
-        })?;
+        let current = current_directory()?;
         let home = std::env::var_os("HOME").map(PathBuf::from);
         // Nothing is synchronised by this: the home directory, once forced, has a record too.
         Ok(Self { project: Project::find(&current, root, home.as_deref(), true)? })
@@ -59,6 +62,7 @@ impl Record {
         Manifest::join(&path, owner).map_err(|error| {
             CliError::new(ExitCode::Failed, "cannot read what is recorded of this project")
                 .because(&error)
+                .hint(RECORD)
         })
     }
 
@@ -89,7 +93,9 @@ impl Record {
         }
         let bytes: Vec<&[u8]> = names.into_iter().map(OsStr::as_bytes).collect();
         SyncPath::parse(&bytes.join(&b'/')).map_err(|error| {
-            CliError::new(ExitCode::Usage, "this cannot be a path of the project").because(&error)
+            CliError::new(ExitCode::Usage, "this cannot be a path of the project")
+                .because(&error)
+                .hint("name it from the current directory, as `ls` shows it")
         })
     }
 }

@@ -15,7 +15,7 @@ use skync_agent::path::SyncPath;
 
 use super::Context;
 use super::conflicts::{choice_word, version};
-use super::record::{Record, hint_nearest, nearest};
+use super::record::{RECORD, Record, hint_nearest, nearest};
 use crate::cli::ResolveArgs;
 use crate::error::{CliError, ExitCode};
 use crate::session::client::Connection;
@@ -114,7 +114,9 @@ fn decide(
 }
 
 fn failed(error: ManifestError) -> CliError {
-    CliError::new(ExitCode::Failed, "cannot use what is recorded of this project").because(&error)
+    CliError::new(ExitCode::Failed, "cannot use what is recorded of this project")
+        .because(&error)
+        .hint(RECORD)
 }
 
 /// Which conflicts are meant, and what is wanted of each.
@@ -173,8 +175,11 @@ fn ask<'a>(
     };
     let root = &record.project.root;
     let diff = |conflict: &Conflict| difference_of(conflict, root, fetch);
-    prompt::ask(conflicts, &mut Standard, &describe, &diff)
-        .map_err(|error| CliError::new(ExitCode::Failed, "cannot ask").because(&error))
+    prompt::ask(conflicts, &mut Standard, &describe, &diff).map_err(|error| {
+        CliError::new(ExitCode::Failed, "cannot ask")
+            .because(&error)
+            .hint("say whose version is wanted: `--host`, `--sandbox` or `--both`")
+    })
 }
 
 /// How the versions of a conflict differ, or why that cannot be shown.

@@ -15,7 +15,9 @@ use crate::session::{Spec, keeper, server};
 /// If the session could not be started or ended badly. Its first line of output says so too.
 pub fn run(args: &SessionArgs, context: &Context) -> Result<ExitCode, CliError> {
     let failed = |error: &dyn std::error::Error| {
-        CliError::new(ExitCode::Failed, "the session failed").because(error)
+        CliError::new(ExitCode::Failed, "the session failed")
+            .because(error)
+            .hint("`skync up` and `skync exec` start sessions; this command is theirs")
     };
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).map_err(|error| failed(&error))?;
@@ -25,7 +27,8 @@ pub fn run(args: &SessionArgs, context: &Context) -> Result<ExitCode, CliError> 
         return Ok(ExitCode::Done);
     }
     let Some(driver) = driver::open(&spec.profile) else {
-        return Err(CliError::new(ExitCode::Usage, "the profile `local` has no session"));
+        return Err(CliError::new(ExitCode::Usage, "the profile `local` has no session")
+            .hint("`skync profile list` shows the others"));
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -6,6 +6,7 @@ mod watch;
 use serde_json::{Value, json};
 
 use crate::cli::StatusArgs;
+use crate::commands::operations::listed;
 use crate::commands::{Context, follow, mount, no_session};
 use crate::error::{CliError, ExitCode};
 use crate::session::client::Connection;
@@ -31,9 +32,7 @@ pub async fn run(args: &StatusArgs, context: &Context) -> Result<ExitCode, CliEr
         return follow_plainly(args, context).await;
     }
     let journal = Journal::open(&context.places)?;
-    let (entries, _) = journal.list().map_err(|error| {
-        CliError::new(ExitCode::Failed, "cannot read the journal").because(&error)
-    })?;
+    let (entries, _) = listed(&journal)?;
     let (mut lines, mut documents) = (Vec::new(), Vec::new());
     let same = |a: &Entry, b: &Entry| a.root == b.root && a.profile.name == b.profile.name;
     for entry in &entries {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use skync_agent::disk::Kind;
 use skync_agent::transition::Loss;
 
-use super::record::{Record, hint_nearest, nearest};
+use super::record::{RECORD, Record, hint_nearest, nearest};
 use super::{Context, running};
 use crate::cli::UndoArgs;
 use crate::error::{CliError, ExitCode};
@@ -77,7 +77,9 @@ fn all_names(root: &Path, context: &Context) -> Vec<String> {
 }
 
 fn trash_failed(error: &TrashError) -> CliError {
-    CliError::new(ExitCode::Failed, "cannot use what is kept of this project").because(error)
+    CliError::new(ExitCode::Failed, "cannot use what is kept of this project")
+        .because(error)
+        .hint(RECORD)
 }
 
 fn nothing_kept(meant: &Meant, lost: &[Lost]) -> CliError {
@@ -106,7 +108,9 @@ fn bring_back(record: &Record, chosen: &[&Lost]) -> Result<Vec<Outcome>, CliErro
     let outcomes = restore(&record.project.root, &staging, Arc::new(trash), chosen);
     remove_tree(&staging)?;
     outcomes.map_err(|error| {
-        CliError::new(ExitCode::Failed, "cannot bring back old versions").because(&error)
+        CliError::new(ExitCode::Failed, "cannot bring back old versions").because(&error).hint(
+            "nothing of what is kept is lost: once that is mended, the same command tries again",
+        )
     })
 }
 

@@ -7,6 +7,7 @@ use skync_mount::system::{self, Health};
 
 use crate::cli::UnmountArgs;
 use crate::commands::mount::place;
+use crate::commands::operations::listed;
 use crate::commands::{Context, find_project, follow};
 use crate::error::{CliError, ExitCode};
 use crate::session::client::Connection;
@@ -21,9 +22,7 @@ use crate::ui::{print, visible};
 /// If there is no such mount, or somebody uses it.
 pub async fn run(args: &UnmountArgs, context: &Context) -> Result<ExitCode, CliError> {
     let journal = Journal::open(&context.places)?;
-    let (entries, _) = journal.list().map_err(|error| {
-        CliError::new(ExitCode::Failed, "cannot read the journal").because(&error)
-    })?;
+    let (entries, _) = listed(&journal)?;
     let mut done = Done::default();
     let meant = meant(args, &entries, context, &mut done)?;
     // We do not want to be who uses it.

@@ -6,12 +6,12 @@ mod view;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tonic::Streaming;
 
 use self::question::Question;
 use self::view::View;
 use crate::cli::UpArgs;
+use crate::commands::ends::Ends;
 use crate::commands::{Context, find_project, follow, mount, running};
 use crate::config::DriverConfig;
 use crate::error::{CliError, ExitCode};
@@ -53,40 +53,10 @@ pub async fn run(args: &UpArgs, context: &Context) -> Result<ExitCode, CliError>
     let mount = mount::of_up(&args.mount, &spec.profile)?;
     let request = UpRequest { id, exclude: args.exclude.clone(), hold: args.detach, mount };
     // From here on Ctrl-C is for us to handle: what was begun is to be ended, not left.
-    let signals = Signals::new()?;
+    let signals = Ends::new()?;
     let ask = async |connection: &mut Connection| connection.client.up(request.clone()).await;
     let (connection, events) = Connection::ask(&context.places, &spec, ask).await?;
     Up::new(context, spec, connection, request, signals).follow(events.into_inner()).await
-}
-
-/// What a person or the system sends to end it.
-struct Signals {
-    int: Signal,
-    term: Signal,
-    hup: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, CliError> {
-        let on = |kind| {
-            signal(kind).map_err(|error| {
-                CliError::new(ExitCode::Failed, "cannot handle signals").because(&error)
-            })
-        };
-        Ok(Self {
-            int: on(SignalKind::interrupt())?,
-            term: on(SignalKind::terminate())?,
-            hup: on(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.int.recv() => {}
-            _ = self.term.recv() => {}
-            _ = self.hup.recv() => {}
-        }
-    }
 }
 
 struct Up<'a> {
@@ -94,7 +64,7 @@ struct Up<'a> {
     spec: Spec,
     connection: Connection,
     request: UpRequest,
-    signals: Signals,
+    signals: Ends,
     view: View<'a>,
     question: Question,
     failure: Option<CliError>,
@@ -108,7 +78,7 @@ impl<'a> Up<'a> {
         spec: Spec,
         connection: Connection,
         request: UpRequest,
-        signals: Signals,
+        signals: Ends,
     ) -> Self {
         let (view, question) = (View::new(context), Question::new(context));
         let (failure, ending) = (None, false);

@@ -300,7 +300,8 @@ impl Checker<'_> {
             (Some(text), _) => values::memory(text),
             (None, Some(bytes)) => match u64::try_from(bytes) {
                 Ok(bytes) => values::memory_bytes(bytes),
-                Err(_) => Err(Bad::new(format!("`{bytes}` is not a size"))),
+                Err(_) => Err(Bad::new(format!("`{bytes}` is not a size"))
+                    .hint("write it as in `512MiB`, `2GiB`")),
             },
             (None, None) => {
                 self.report(item.span(), wrong_type("memory", "a size", item));

@@ -270,7 +270,8 @@ impl Driver for Directory {
         });
         removed.await.unwrap_or_else(|error| {
             let message = "removing a sandbox's directory was interrupted";
-            Err(DriverError::new(ErrorKind::Failed, message).source(error))
+            let error = DriverError::new(ErrorKind::Failed, message).source(error);
+            Err(error.hint("`skync gc` removes what is left"))
         })
     }
 
@@ -297,6 +298,7 @@ impl<'a> Plan<'a> {
         let project = spec.root.file_name().ok_or_else(|| {
             let message = format!("`{}` is no project directory", spec.root.display());
             DriverError::new(ErrorKind::Invalid, message)
+                .hint("name the project's directory with `--root DIR`")
         })?;
         let socket = spec.runtime.join("agent.sock");
         if socket.as_os_str().len() > SOCKET_PATH_MAX || !socket.is_absolute() {

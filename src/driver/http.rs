@@ -140,7 +140,10 @@ impl Answer {
     pub(crate) fn json<T: DeserializeOwned>(&self, what: &str) -> Result<T, DriverError> {
         serde_json::from_slice(&self.body).map_err(|error| {
             let message = format!("the provider's answer to {what} cannot be understood");
-            DriverError::new(ErrorKind::Failed, message).source(error)
+            DriverError::new(ErrorKind::Failed, message)
+                .source(error)
+                .hint("something between here and the provider may answer for it: a proxy, a login page")
+                .hint("else the provider has changed: is there a newer skync?")
         })
     }
 
@@ -198,7 +201,9 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .build();
         let http = http.map_err(|error| {
-            DriverError::new(ErrorKind::Failed, "cannot set up connections").source(error)
+            DriverError::new(ErrorKind::Failed, "cannot set up connections").source(error).hint(
+                "look at HTTPS_PROXY, and whether this system has certificates (`ca-certificates`)",
+            )
         })?;
         Ok(Self { http })
     }

@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 use tonic::{Code, Status};
 
 use crate::channel::{Channel, origin};
-use crate::error::{CliError, ExitCode};
+use crate::error::{CliError, ExitCode, LIMITS};
 use crate::session::proto::session_client::SessionClient;
 use crate::session::{Spec, key, socket};
 use crate::state::Places;
@@ -97,8 +97,7 @@ impl Connection {
                 Err(status) => return Err(broken(&status)),
             }
         }
-        let message = "the session of this project is ending and does not end";
-        Err(CliError::new(ExitCode::Failed, message))
+        Err(does_not_end())
     }
 
     /// True if the session has hung up, after a call that failed: that shows a moment later.
@@ -138,7 +137,17 @@ impl Connection {
 /// The call itself failed.
 pub fn broken(status: &Status) -> CliError {
     let message = format!("the session failed: {}", visible(status.message()));
+    CliError::new(ExitCode::Failed, message).hint(
+        "what it had begun is written down: the same command goes on from there; `session.log` in the \
+         state directory says more",
+    )
+}
+
+/// It has said that it ends, again and again, and is still there.
+pub fn does_not_end() -> CliError {
+    let message = "the session of this project is ending and does not end";
     CliError::new(ExitCode::Failed, message)
+        .hint("try again; `skync status` shows what it does, `skync down --discard` gives it up")
 }
 
 /// A process has that number, a zombie among them.
@@ -156,7 +165,7 @@ enum Started {
 /// Starts a keeper, which starts a session, and waits for its first word.
 fn start(spec: &Spec) -> Result<Started, CliError> {
     let failed = |error: &std::io::Error| {
-        CliError::new(ExitCode::Failed, "cannot start a session").because(error)
+        CliError::new(ExitCode::Failed, "cannot start a session").because(error).hint(LIMITS)
     };
     let program = std::env::current_exe().map_err(|error| failed(&error))?;
     let mut keeper = Command::new(program)
@@ -186,7 +195,7 @@ fn start(spec: &Spec) -> Result<Started, CliError> {
             let _ = keeper.wait();
             let why = said.strip_prefix("failed: ").unwrap_or("it ended without a word");
             Err(CliError::new(ExitCode::Failed, format!("the session did not start: {why}"))
-                .hint("its log is `session.log` in the state directory (`skync status` names it)"))
+                .hint("its log is `session.log` in the state directory (`skync doctor` names it)"))
         }
     }
 }

@@ -175,7 +175,7 @@ impl Exec {
             }
             Some(Err(status)) => {
                 let message = format!("the agent failed: {}", status.message());
-                Err(CliError::new(ExitCode::NotStarted, message))
+                Err(CliError::new(ExitCode::NotStarted, message).hint("it is safe to try again"))
             }
             None => Err(outcome_unknown("the sandbox went away while the command was started")),
         }
@@ -391,17 +391,24 @@ fn merged(first: Report, second: Report) -> Report {
 /// It started, and nobody can say how it ended.
 pub(super) fn outcome_unknown(why: &str) -> CliError {
     CliError::new(ExitCode::OutcomeUnknown, why)
+        .hint("`skync ps -a` lists it, and `skync logs ID` shows what is known of its output")
 }
 
 /// Why the agent would not run the command, with the exit code that POSIX gives it.
 fn refused(reply: &agent::StartReply) -> Option<CliError> {
     let error = match reply.failure() {
         StartFailure::StartOk => return None,
-        StartFailure::StartNotFound => CliError::new(ExitCode::CommandNotFound, &reply.message),
-        StartFailure::StartNotExecutable => CliError::new(ExitCode::NotExecutable, &reply.message),
+        StartFailure::StartNotFound => CliError::new(ExitCode::CommandNotFound, &reply.message)
+            .hint(
+                "`skync exec sh -c 'echo $PATH'` shows where the sandbox looks; `setup` in the \
+                 profile installs",
+            ),
+        StartFailure::StartNotExecutable => CliError::new(ExitCode::NotExecutable, &reply.message)
+            .hint("`skync exec ls -l FILE` shows its mode; `chmod +x` here is carried over"),
         StartFailure::StartNoDirectory => CliError::new(ExitCode::NotStarted, &reply.message)
             .hint("`--workdir DIR` names another directory of the sandbox"),
-        StartFailure::StartFailed => CliError::new(ExitCode::NotStarted, &reply.message),
+        StartFailure::StartFailed => CliError::new(ExitCode::NotStarted, &reply.message)
+            .hint("`skync doctor` looks for what may be wrong; it is safe to try again"),
     };
     Some(error)
 }

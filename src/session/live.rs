@@ -312,6 +312,7 @@ impl Maker {
         let dial = self.open(&live.sandbox, &live.secret, live.epoch, REDIAL_PATIENCE);
         let link = tokio::time::timeout(REDIAL_PATIENCE, dial).await.map_err(|_| {
             CliError::new(ExitCode::Unreachable, "the agent in the sandbox does not answer")
+                .hint("try again: skync dials anew, and nothing of either side is lost")
         })??;
         if link.agent.sha256 != live.link.agent.sha256 {
             return Err(link_error(LinkError::Impostor));
@@ -418,7 +419,8 @@ impl Maker {
             let look = tokio::time::timeout(LOOK_PATIENCE, self.driver.state(sandbox)).await;
             let state = look.unwrap_or_else(|_| {
                 let message = format!("nothing was heard of it for {} s", LOOK_PATIENCE.as_secs());
-                Err(DriverError::new(ErrorKind::Unreachable, message))
+                Err(DriverError::new(ErrorKind::Unreachable, message)
+                    .hint("`skync doctor` says what can be reached"))
             });
             if !matches!(state, Ok(SandboxState::Running))
                 || tokio::time::Instant::now() >= deadline

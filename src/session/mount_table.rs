@@ -12,7 +12,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 use tokio::task::spawn_blocking;
 
 use crate::config::DriverConfig;
-use crate::error::{CliError, ExitCode};
+use crate::error::{CliError, ExitCode, MISTAKE};
 use crate::session::journal::MountRecord;
 use crate::session::mount_place::{self, Found, Surroundings};
 use crate::session::mounting::{Mount, Stays};
@@ -247,7 +247,8 @@ impl Session {
         }
         let note = self.prepare(&wanted).await?;
         let Some(root) = self.shown_root(&wanted.root) else {
-            return Err(CliError::new(ExitCode::Unreachable, "there is no sandbox to mount"));
+            return Err(CliError::new(ExitCode::Unreachable, "there is no sandbox to mount")
+                .hint("its sandbox has just gone: the same command makes another"));
         };
         self.shows_itself(&wanted.at, &root)?;
         let made = mount_place::make(&wanted.at, &self.journal)?;
@@ -475,5 +476,5 @@ fn bytes(path: &Path) -> Vec<u8> {
 }
 
 fn no_thread() -> CliError {
-    CliError::new(ExitCode::Failed, "the place of the mount could not be looked at")
+    CliError::new(ExitCode::Failed, "the place of the mount could not be looked at").hint(MISTAKE)
 }

@@ -462,6 +462,7 @@ fn broke(sandbox: &Sandbox) -> String {
 
 fn no_sandbox() -> CliError {
     CliError::new(ExitCode::NotFound, "there is no sandbox")
+        .hint("`skync up` and `skync exec` make one")
 }
 
 /// Takes progress away from what clients are shown, also if what made it is given up.

@@ -91,6 +91,7 @@ async fn take_over_operations(session: &Arc<Session>) -> Result<(), CliError> {
     let reply = client.operations(OperationsRequest::default()).await.map_err(|status| {
         let message = format!("the agent failed: {}", status.message());
         CliError::new(ExitCode::Unreachable, message)
+            .hint("try again: skync dials anew, and nothing of either side is lost")
     })?;
     for info in reply.into_inner().operations {
         let Some(id) = OperationId::from_bytes(&info.id) else { continue };

@@ -103,6 +103,26 @@ fn restore() {
     }
 }
 
+/// Standard input's terminal is made what it was when this value goes: for what changes it itself, and
+/// can be cut short.
+#[derive(Debug)]
+pub struct Restored(Option<Termios>);
+
+impl Restored {
+    /// Remembers how it is now.
+    pub fn as_now() -> Self {
+        Self(tcgetattr(io::stdin()).ok())
+    }
+}
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        if let Some(found) = &self.0 {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Drain, found);
+        }
+    }
+}
+
 /// One line on standard error that changes in place; nothing off a terminal. It vanishes with this
 /// value.
 #[derive(Debug)]

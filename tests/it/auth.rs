@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::support::keychain::Keychain;
 use crate::support::processes::signal;
+use crate::support::terminal::{CTRL_C, Terminal};
 use crate::support::{Outcome, World, with_input};
 
 /// A key that looks like nothing.
@@ -65,6 +66,37 @@ fn in_an_open_keychain_a_key_is_stored_used_and_removed() {
     assert_eq!(status(&world, 4)["source"], Value::Null);
     let outcome = world.run(&["up", "-d"]).expect_code(4);
     assert!(outcome.stderr.contains("skync auth login e2b"), "{outcome:?}");
+    drop(keychain);
+    world.expect_nothing_left();
+}
+
+#[test]
+fn a_key_that_is_typed_is_not_shown_and_after_ctrl_c_none_is_stored() {
+    let Some(mut world) = world() else { return };
+    let Some(keychain) = Keychain::open(&mut world) else { return };
+    let asked = || {
+        let terminal = world.terminal(&["auth", "login", "e2b"]);
+        terminal.expect_written("it is not shown");
+        terminal.until("keys are not echoed", || terminal.is_raw());
+        terminal
+    };
+    let cut_short = |cut: &dyn Fn(&Terminal)| {
+        let terminal = asked();
+        terminal.keys(&KEY[..20]);
+        cut(&terminal);
+        terminal.expect_end(130);
+        assert!(!terminal.written().contains(&KEY[..6]), "{}", terminal.screen());
+        assert_eq!(status(&world, 4)["source"], Value::Null);
+    };
+    cut_short(&|terminal| terminal.keys(CTRL_C));
+    cut_short(&|terminal| signal("TERM", &[terminal.pid()]));
+
+    let terminal = asked();
+    terminal.keys(&format!("{KEY}\r"));
+    terminal.expect_end(0);
+    assert!(!terminal.written().contains(&KEY[..6]), "{}", terminal.screen());
+    drop(terminal);
+    assert_eq!(status(&world, 0)["source"], "keychain");
     drop(keychain);
     world.expect_nothing_left();
 }

@@ -16,7 +16,7 @@ use super::output::{Piece, TOLD_INTERVAL, Writer};
 use super::signals::{Signalled, Signals};
 use super::{First, Left, Outcome, Role, Wanted, terminal_size, voice};
 use crate::commands::{Context, follow, setup};
-use crate::error::{CliError, ExitCode};
+use crate::error::{CliError, ExitCode, MISTAKE};
 use crate::session::Spec;
 use crate::session::proto::exec_request::Request;
 use crate::session::proto::join::From;
@@ -322,7 +322,9 @@ impl<'a> Client<'a> {
         if started.terminal && is_terminal {
             signals.take_stop()?;
             let raw = RawMode::enter().map_err(|error| {
-                CliError::new(ExitCode::Failed, "cannot use the terminal").because(&error)
+                CliError::new(ExitCode::Failed, "cannot use the terminal")
+                    .because(&error)
+                    .hint("`--no-tty` does without it")
             });
             self.raw = Some(raw?);
             // It may have changed since it was sent.
@@ -340,7 +342,7 @@ impl<'a> Client<'a> {
         if output.offset > self.received {
             let (from, to) = (self.received, output.offset);
             let message = format!("output is missing without a word, from byte {from} to {to}");
-            self.failure = Some(CliError::new(ExitCode::OutcomeUnknown, message));
+            self.failure = Some(CliError::new(ExitCode::OutcomeUnknown, message).hint(MISTAKE));
             return Some(Over::Left(Left::Lost));
         }
         let known = usize::try_from(self.received - output.offset).unwrap_or(usize::MAX);

@@ -7,9 +7,9 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use crate::error::{CliError, ExitCode};
+use crate::error::CliError;
 use crate::session::Spec;
-use crate::session::client::Connection;
+use crate::session::client::{Connection, broken, does_not_end};
 use crate::session::proto::exec_request::Request;
 use crate::session::proto::{ControlRequest, ExecRequest, SessionEvent};
 use crate::state::Places;
@@ -108,14 +108,10 @@ pub(super) fn dial(places: &Places, spec: &Spec, first: Request, wait: Duration)
                     breaks += 1;
                     tokio::time::sleep(RETRY_INTERVAL).await;
                 }
-                Err(status) => {
-                    let message = format!("the session failed: {}", status.message());
-                    return Err(CliError::new(ExitCode::Failed, message));
-                }
+                Err(status) => return Err(broken(&status)),
             }
         }
-        let message = "the session of this project is ending and does not end";
-        Err(CliError::new(ExitCode::Failed, message))
+        Err(does_not_end())
     })
 }
 

@@ -1,10 +1,9 @@
 //! The signals that a client takes, and what each is for.
 
-use std::io;
+use tokio::signal::unix::{Signal, SignalKind};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
-use crate::error::{CliError, ExitCode};
+use crate::commands::ends::hear;
+use crate::error::CliError;
 
 /// Linux numbers, as messages have them.
 pub(in crate::commands) const SIGINT: u32 = 2;
@@ -48,16 +47,15 @@ pub(in crate::commands) struct Signals {
 
 impl Signals {
     pub(in crate::commands) fn new() -> Result<Self, CliError> {
-        let on = |kind| signal(kind).map_err(|error| failed(&error));
         Ok(Self {
-            interrupt: on(SignalKind::interrupt())?,
-            terminate: on(SignalKind::terminate())?,
-            hangup: on(SignalKind::hangup())?,
-            quit: on(SignalKind::quit())?,
-            user1: on(SignalKind::user_defined1())?,
-            user2: on(SignalKind::user_defined2())?,
-            resume: on(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw()))?,
-            resize: on(SignalKind::window_change())?,
+            interrupt: hear(SignalKind::interrupt())?,
+            terminate: hear(SignalKind::terminate())?,
+            hangup: hear(SignalKind::hangup())?,
+            quit: hear(SignalKind::quit())?,
+            user1: hear(SignalKind::user_defined1())?,
+            user2: hear(SignalKind::user_defined2())?,
+            resume: hear(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw()))?,
+            resize: hear(SignalKind::window_change())?,
             stop: None,
         })
     }
@@ -66,7 +64,7 @@ impl Signals {
     pub(in crate::commands) fn take_stop(&mut self) -> Result<(), CliError> {
         if self.stop.is_none() {
             let kind = SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw());
-            self.stop = Some(signal(kind).map_err(|error| failed(&error))?);
+            self.stop = Some(hear(kind)?);
         }
         Ok(())
     }
@@ -95,10 +93,6 @@ impl Signals {
     pub(in crate::commands) async fn told_to_go(&mut self) {
         while !matches!(self.next().await, Signalled::Interrupted | Signalled::Told(_)) {}
     }
-}
-
-fn failed(error: &io::Error) -> CliError {
-    CliError::new(ExitCode::Failed, "cannot handle signals").because(error)
 }
 
 /// Stops this process as Ctrl-Z would have; returns when it goes on.

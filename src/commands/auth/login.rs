@@ -1,6 +1,6 @@
 //! `skync auth login`: reads a key, asks the provider about it, and stores it.
 
-use std::io::{IsTerminal, Read};
+use std::io::{ErrorKind, IsTerminal, Read};
 use std::time::Duration;
 
 use serde_json::json;
@@ -8,12 +8,14 @@ use serde_json::json;
 use super::{Target, key_error, keychain_error};
 use crate::cli::LoginArgs;
 use crate::commands::Context;
+use crate::commands::ends::Ends;
 use crate::credentials::keychain::{self, Trouble};
 use crate::credentials::{self, Login, Provider, Secret, file};
 use crate::driver;
 use crate::error::{CliError, ExitCode};
 use crate::session::errors::driver_error;
 use crate::ui::render::{self, SCHEMA_VERSION};
+use crate::ui::terminal::Restored;
 use crate::ui::{print, visible};
 
 /// A key has fewer.
@@ -23,9 +25,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the verb.
 pub(super) async fn run(args: &LoginArgs, context: &Context) -> Result<ExitCode, CliError> {
+    // Whatever ends this, keys are echoed again: `typed` restores that as it is dropped.
+    let mut ends = Ends::new()?;
+    tokio::select! {
+        done = log_in(args, context) => done,
+        () = ends.next() => Err(interrupted()),
+    }
+}
+
+fn interrupted() -> CliError {
+    CliError::new(ExitCode::Interrupted, "interrupted")
+        .hint("`skync auth status` says which keys are stored")
+}
+
+async fn log_in(args: &LoginArgs, context: &Context) -> Result<ExitCode, CliError> {
     let target = Target::of(args.what.as_deref(), context)?;
     let provider = target.provider;
-    let text = read(args, context, provider)?;
+    let text = read(args, context, provider).await?;
     let login = Login::parse(text.reveal()).map_err(|why| {
         CliError::new(ExitCode::Auth, format!("that is no key for {}: {why}", provider.name()))
             .hint(format!("keys are made at {}", provider.keys_page()))
@@ -61,14 +77,20 @@ pub(super) async fn run(args: &LoginArgs, context: &Context) -> Result<ExitCode,
 }
 
 /// The key: typed by a person who does not see it, or the first line of standard input.
-fn read(args: &LoginArgs, context: &Context, provider: Provider) -> Result<Secret, CliError> {
+async fn read(args: &LoginArgs, context: &Context, provider: Provider) -> Result<Secret, CliError> {
     let failed = |error: std::io::Error| {
-        CliError::new(ExitCode::Failed, "cannot read the key").because(&error)
+        CliError::new(ExitCode::Failed, "cannot read the key").because(&error).hint(
+            "`--with-token` reads it from standard input, as in `skync auth login e2b \
+                 --with-token <FILE`",
+        )
     };
     let is_terminal = std::io::stdin().is_terminal();
     if is_terminal && !context.json {
         let prompt = format!("key for {} (it is not shown): ", provider.name());
-        return rpassword::prompt_password(prompt).map(Secret::of).map_err(failed);
+        return typed(prompt).await.map(Secret::of).map_err(|error| match error.kind() {
+            ErrorKind::Interrupted => interrupted(),
+            _ => failed(error),
+        });
     }
     if !args.with_token || is_terminal {
         let message = "a key is asked for on a terminal only";
@@ -81,6 +103,17 @@ fn read(args: &LoginArgs, context: &Context, provider: Provider) -> Result<Secre
     std::io::stdin().lock().take(INPUT_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
     let text = Secret::of(text);
     Ok(Secret::of(credentials::first_of(text.reveal()).to_owned()))
+}
+
+/// What a person types without seeing it. It is read in a thread of its own, which is left behind if
+/// this is dropped: nothing else stops it.
+async fn typed(prompt: String) -> std::io::Result<String> {
+    let _as_it_was = Restored::as_now();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    // At Ctrl-C it raises the signal, before it restores anything.
+    let read = move || drop(tell.send(rpassword::prompt_password(prompt)));
+    std::thread::Builder::new().name("prompt".to_owned()).spawn(read)?;
+    told.await.unwrap_or_else(|_| Err(ErrorKind::Interrupted.into()))
 }
 
 /// What a person may have taken for the key.

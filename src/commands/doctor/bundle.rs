@@ -80,7 +80,9 @@ pub(super) fn write(
     let contents: Vec<(String, String)> =
         contents.into_iter().map(|(name, text)| (name, redactor.text(&text))).collect();
     let bytes = packed(&contents).map_err(|error| {
-        CliError::new(ExitCode::Failed, "cannot pack the bundle").because(&error)
+        CliError::new(ExitCode::Failed, "cannot pack the bundle")
+            .because(&error)
+            .hint("`skync doctor --json` shows what would be in its report")
     })?;
     state::write_new(file, &bytes, 0o600).map_err(|error| {
         CliError::new(ExitCode::Failed, "cannot write the bundle")

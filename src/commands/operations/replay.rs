@@ -90,6 +90,7 @@ fn pieces(store: &Store, record: &Record) -> Result<Pieces, CliError> {
     let failed = move |error: io::Error| {
         CliError::new(ExitCode::Failed, format!("cannot read the output that is kept of `{id}`"))
             .because(&error)
+            .hint("what is kept is in the state directory (`skync doctor` names it): is it yours to read?")
     };
     Ok(match store.output(record.id)? {
         Some(output) => Box::new(output.map(move |piece| piece.map_err(&failed))),
@@ -164,9 +165,9 @@ pub(in crate::commands) fn show(piece: &Piece, context: &Context) -> Result<bool
     match written {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => {
-            Err(CliError::new(ExitCode::Failed, "cannot write the output").because(&error))
-        }
+        Err(error) => Err(CliError::new(ExitCode::Failed, "cannot write the output")
+            .because(&error)
+            .hint("what stdout and stderr lead to must take it: is a disk full?")),
     }
 }
 

@@ -24,6 +24,8 @@ const LONG_PATIENCE: Duration = Duration::from_secs(600);
 /// Between two looks, at first and at most.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// What to do if somebody else takes it away.
+const REMOVED: &str = "somebody else removed it: try again, the next command makes another";
 /// The label by which what one call has made is told from what was there before.
 const MARK: &str = "skync.creation";
 /// How often a creation is begun whose answers are lost.
@@ -207,7 +209,7 @@ impl Making<'_> {
             interval = interval.mul_f64(1.1).clamp(LOOK_INTERVAL, LOOK_INTERVAL_MAX);
             now = self.api.sandbox(&id, ASK_PATIENCE).await?.ok_or_else(|| {
                 let message = format!("the sandbox `{name}` was removed while it was being made");
-                DriverError::new(ErrorKind::Gone, message)
+                DriverError::new(ErrorKind::Gone, message).hint(REMOVED)
             })?;
         }
     }
@@ -232,7 +234,7 @@ impl Making<'_> {
             }
             _ => {
                 let message = format!("the sandbox `{name}` was removed while it was being made");
-                DriverError::new(ErrorKind::Gone, message)
+                DriverError::new(ErrorKind::Gone, message).hint(REMOVED)
             }
         }
     }

@@ -60,7 +60,9 @@ impl Record {
     pub(super) fn write(&self, directory: &Path) -> Result<(), DriverError> {
         let text = serde_json::to_vec_pretty(self).map_err(|error| {
             let message = "the sandbox's record cannot be written: a path is not UTF-8";
-            DriverError::new(ErrorKind::Invalid, message).source(error)
+            DriverError::new(ErrorKind::Invalid, message)
+                .source(error)
+                .hint("XDG_STATE_HOME chooses another place for what skync keeps")
         })?;
         let (fresh, path) = (directory.join(".sandbox.json.new"), directory.join(FILE));
         write_file(&fresh, 0o600, &text)?;

@@ -14,7 +14,7 @@ use bollard::query_parameters::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::engine::{Engine, status};
+use super::engine::{Engine, LOOK, status};
 use super::user::Ids;
 use crate::driver::{DriverError, ErrorKind};
 
@@ -79,7 +79,9 @@ impl Archive {
         header.set_size(content.len() as u64);
         self.0.append_data(&mut header, path, content).map_err(|error| {
             let message = format!("cannot put `{}` into an archive", path.display());
-            DriverError::new(ErrorKind::Invalid, message).source(error)
+            DriverError::new(ErrorKind::Invalid, message)
+                .source(error)
+                .hint("set `root` in the profile to a shorter path")
         })
     }
 
@@ -205,7 +207,7 @@ pub(super) async fn read(
             Err(error) => {
                 let message =
                     format!("the engine sent no readable archive of `{}`", path.display());
-                return Err(DriverError::new(ErrorKind::Failed, message).source(error));
+                return Err(DriverError::new(ErrorKind::Failed, message).source(error).hint(LOOK));
             }
         }
     }
@@ -235,7 +237,8 @@ async fn download(
         // An archive of one file adds a few blocks to it.
         if bytes.len() > bytes_max.saturating_add(64 * 1024) {
             let message = format!("`{shown}` in the container is larger than {bytes_max} bytes");
-            return Err(DriverError::new(ErrorKind::Invalid, message));
+            return Err(DriverError::new(ErrorKind::Invalid, message)
+                .hint("the image is not as usual there: try another one"));
         }
     }
 }

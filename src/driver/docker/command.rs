@@ -5,7 +5,7 @@ use std::time::Duration;
 use bollard::exec::{CreateExecOptions, StartExecResults};
 use futures_util::StreamExt;
 
-use super::engine::Engine;
+use super::engine::{Engine, LOOK};
 use crate::driver::excerpt::Tail;
 use crate::driver::{DriverError, ErrorKind};
 
@@ -61,7 +61,7 @@ pub(super) async fn run(
         if tokio::time::timeout(TIMEOUT, read).await.is_err() {
             let limit = TIMEOUT.as_secs();
             let message = format!("cannot {doing}: it did not end within {limit} s");
-            return Err(DriverError::new(ErrorKind::Failed, message));
+            return Err(DriverError::new(ErrorKind::Failed, message).hint(LOOK));
         }
     }
     let found = engine.call(&doing, engine.api.inspect_exec(&exec.id)).await?;

@@ -21,6 +21,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long an engine may be silent while it pulls; a registry can be slow, a day it is not.
 const PULL_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// What to do if it does what its API does not allow.
+pub(super) const LOOK: &str =
+    "see whether the engine is well: `docker version`, `docker info`; to start it again helps some";
+
 /// The oldest API that has all that is used here: Docker 20.10.
 const API_MIN: (u32, u32) = (1, 41);
 
@@ -47,6 +51,7 @@ impl Engine {
                     let message =
                         format!("the engine's socket {address} has a name that is not UTF-8");
                     DriverError::new(ErrorKind::Invalid, message)
+                        .hint("set DOCKER_HOST to another address of the engine")
                 })?;
                 bollard::Docker::connect_with_unix(path, seconds, bollard::API_DEFAULT_VERSION)
             }

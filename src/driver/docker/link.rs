@@ -15,7 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::Instant;
 
 use super::archive;
-use super::engine::Engine;
+use super::engine::{Engine, LOOK};
 use super::monitor::Monitor;
 use super::stream::ExecStream;
 use crate::driver::{ByteStream, DriverError, ErrorKind, Sandbox};
@@ -180,7 +180,9 @@ impl Live {
                 }
                 Ok(Err(error)) => {
                     let message = format!("the link's socket to `{}` failed", sandbox.name);
-                    return Err(DriverError::new(ErrorKind::Failed, message).source(error));
+                    return Err(DriverError::new(ErrorKind::Failed, message)
+                        .source(error)
+                        .hint("set `link = \"stdio\"` in the profile, which needs no socket"));
                 }
                 Err(_) if may_fall_back => {
                     tracing::debug!("the agent does not see the link's socket; using exec");
@@ -226,7 +228,7 @@ impl Live {
             }
             StartExecResults::Detached => {
                 let message = format!("cannot {doing}: the engine did not attach to it");
-                Err(DriverError::new(ErrorKind::Failed, message))
+                Err(DriverError::new(ErrorKind::Failed, message).hint(LOOK))
             }
         }
     }
@@ -248,7 +250,9 @@ impl Live {
                         "the agent in the container `{}` ended at once with exit code {code}",
                         sandbox.name
                     );
-                    return Err(DriverError::new(ErrorKind::Gone, message));
+                    return Err(DriverError::new(ErrorKind::Gone, message)
+                        .hint("the image may forbid it: try one with a common system, or `user = \"root\"` \
+                             in the profile"));
                 }
             }
         }

@@ -126,7 +126,9 @@ async fn install(
         agent: agent.file_name(),
     };
     let record = serde_json::to_vec(&record).map_err(|error| {
-        DriverError::new(ErrorKind::Invalid, "cannot write the sandbox's record").source(error)
+        DriverError::new(ErrorKind::Invalid, "cannot write the sandbox's record")
+            .source(error)
+            .hint("set `root` in the profile to a path of plain text")
     })?;
     // One upload, the record first: whatever is there can be found by it. The directory is the
     // agent's own, so that it can take everything away when its lease runs out.
@@ -316,6 +318,7 @@ pub(super) fn session_of(sandbox: &Sandbox) -> Result<&str, DriverError> {
     session.filter(|session| is_session_id(session)).ok_or_else(|| {
         let message = format!("nothing says which session in `{}` is meant", sandbox.name);
         DriverError::new(ErrorKind::Invalid, message)
+            .hint("nothing was touched there; `skync gc` shows what skync knows of")
     })
 }
 

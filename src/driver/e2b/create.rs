@@ -194,6 +194,7 @@ impl Creation<'_> {
             let said = crate::driver::excerpt::printable(&finished.error);
             let message = format!("the sandbox has no usable shell: {said}");
             DriverError::new(ErrorKind::Failed, message)
+                .hint("choose a template that has `/bin/sh`, and a `user` who may use it")
         })?;
         let home = lines.next().filter(|home| home.starts_with('/'));
         Ok((machine, home.unwrap_or_else(|| "/tmp".to_owned())))
