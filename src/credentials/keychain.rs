@@ -96,6 +96,10 @@ impl From<Error> for Trouble {
 }
 
 /// Whether an item can be read.
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "only the Secret Service tells of it before it is asked")
+)]
 enum Presence {
     Missing,
     /// It can, as far as can be known before.
