@@ -263,9 +263,6 @@ fn settings(sets: &[String]) -> Result<Vec<String>, CliError> {
     }
 }
 
-/// The project around the current directory, or the one at `root`.
-///
-/// # Errors
 /// Where the command was started.
 ///
 /// # Errors
@@ -278,6 +275,9 @@ pub fn current_directory() -> Result<PathBuf, CliError> {
     })
 }
 
+/// The project around the current directory, or the one at `root`.
+///
+/// # Errors
 /// As [`Project::find`]; and if it is what a mount shows: its files are in a sandbox already. One that
 /// holds a mount is none either, without `force`: the mount's files would become the project's.
 pub fn find_project(root: Option<&Path>, force: bool) -> Result<Project, CliError> {

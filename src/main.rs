@@ -44,7 +44,13 @@ fn run(cli: Cli) -> Result<u8, CliError> {
             runtime()?.block_on(commands::profile::run(&command, &context))?
         }
         Command::Use(args) => commands::use_profile::run(&args, &context)?,
-        Command::Auth(command) => runtime()?.block_on(commands::auth::run(&command, &context))?,
+        Command::Auth(command) => {
+            let runtime = runtime()?;
+            let done = runtime.block_on(commands::auth::run(&command, &context));
+            // The look-up of a provider's name that was given up: nothing else ends it.
+            runtime.shutdown_background();
+            done?
+        }
         Command::Config(command) => commands::config::run(&command, &context)?,
         Command::Trust(args) => commands::trust::run(&args, &context)?,
         Command::Exec(args) => return commands::exec::run(&args, &context),

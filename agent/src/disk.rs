@@ -245,13 +245,14 @@ impl Root {
 }
 
 /// Opens for reading so that it is no access: times tell of what people and their programs do, not of
-/// our looking. Who may not ask for that opens it all the same.
+/// our looking, which is at other times (a mount lists ahead). Who may not ask for that (PERM), or asks a
+/// file system that does not know of it (INVAL), opens it all the same.
 fn unseen(
     flags: OFlags,
     open: impl Fn(OFlags) -> Result<OwnedFd, Errno>,
 ) -> Result<OwnedFd, Errno> {
     match open(flags | system::UNSEEN) {
-        Err(Errno::PERM) => open(flags),
+        Err(Errno::PERM | Errno::INVAL) => open(flags),
         other => other,
     }
 }

@@ -178,7 +178,7 @@ fn ask<'a>(
     prompt::ask(conflicts, &mut Standard, &describe, &diff).map_err(|error| {
         CliError::new(ExitCode::Failed, "cannot ask")
             .because(&error)
-            .hint("say whose version is wanted: `--host`, `--sandbox` or `--both`")
+            .hint("without a question: `skync resolve PATH --host`, or `--sandbox`, or `--both`")
     })
 }
 

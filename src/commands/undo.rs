@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use skync_agent::disk::Kind;
 use skync_agent::transition::Loss;
 
-use super::record::{RECORD, Record, hint_nearest, nearest};
+use super::record::{Record, hint_nearest, nearest};
 use super::{Context, running};
 use crate::cli::UndoArgs;
 use crate::error::{CliError, ExitCode};
@@ -77,9 +77,9 @@ fn all_names(root: &Path, context: &Context) -> Vec<String> {
 }
 
 fn trash_failed(error: &TrashError) -> CliError {
-    CliError::new(ExitCode::Failed, "cannot use what is kept of this project")
-        .because(error)
-        .hint(RECORD)
+    CliError::new(ExitCode::Failed, "cannot use what is kept of this project").because(error).hint(
+        "it is in the state directory (`skync doctor` names it), which must be yours and have room",
+    )
 }
 
 fn nothing_kept(meant: &Meant, lost: &[Lost]) -> CliError {

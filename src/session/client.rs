@@ -138,16 +138,18 @@ impl Connection {
 pub fn broken(status: &Status) -> CliError {
     let message = format!("the session failed: {}", visible(status.message()));
     CliError::new(ExitCode::Failed, message).hint(
-        "what it had begun is written down: the same command goes on from there; `session.log` in the \
-         state directory says more",
+        "`skync status` and `skync ps -a` show what there is; `session.log` in the state directory says \
+         more",
     )
 }
 
 /// It has said that it ends, again and again, and is still there.
 pub fn does_not_end() -> CliError {
     let message = "the session of this project is ending and does not end";
-    CliError::new(ExitCode::Failed, message)
-        .hint("try again; `skync status` shows what it does, `skync down --discard` gives it up")
+    CliError::new(ExitCode::Failed, message).hint(
+        "try again; `session.log` in the state directory (`skync doctor` names it) says what it \
+         waits for",
+    )
 }
 
 /// A process has that number, a zombie among them.
@@ -165,7 +167,10 @@ enum Started {
 /// Starts a keeper, which starts a session, and waits for its first word.
 fn start(spec: &Spec) -> Result<Started, CliError> {
     let failed = |error: &std::io::Error| {
-        CliError::new(ExitCode::Failed, "cannot start a session").because(error).hint(LIMITS)
+        CliError::new(ExitCode::Failed, "cannot start a session")
+            .because(error)
+            .hint(LIMITS)
+            .hint("if skync was installed anew meanwhile, the same command starts the new one")
     };
     let program = std::env::current_exe().map_err(|error| failed(&error))?;
     let mut keeper = Command::new(program)

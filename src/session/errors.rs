@@ -1,6 +1,7 @@
 //! The errors of the modules below, as a person sees them: with a code to act on and what to do.
 
 use skync_agent::handshake::HandshakeError;
+use tonic::Code;
 
 use crate::driver::{DriverError, ErrorKind};
 use crate::error::{CliError, ExitCode, MISTAKE};
@@ -43,26 +44,35 @@ pub fn link_error(error: LinkError) -> CliError {
             "use the agent that this skync carries: unset SKYNC_AGENT_DIR, or build it again \
                  with `scripts/build-agents`",
         ),
-        error @ (LinkError::Silent(_)
-        | LinkError::Http(_)
-        | LinkError::Handshake(HandshakeError::Io(_))) => {
-            cannot_open(&error, "try again: skync dials anew, and nothing of either side is lost")
+        error => {
+            let hint = link_hint(&error);
+            CliError::new(ExitCode::Failed, "cannot open a link to the sandbox")
+                .because(&error)
+                .hint(hint)
         }
-        error @ LinkError::Handshake(HandshakeError::Refused(_)) => cannot_open(
-            &error,
-            "another session may hold this sandbox: `skync status` shows which there are",
-        ),
-        // Something else answers. It is told nothing and believed nothing.
-        error @ (LinkError::Impostor | LinkError::Handshake(_)) => cannot_open(
-            &error,
-            "something in the sandbox answers in the agent's place, and was sent nothing: `skync down \
-             --discard` gives that sandbox up",
-        ),
     }
 }
 
-fn cannot_open(error: &LinkError, hint: &'static str) -> CliError {
-    CliError::new(ExitCode::Failed, "cannot open a link to the sandbox").because(error).hint(hint)
+fn link_hint(error: &LinkError) -> &'static str {
+    match error {
+        LinkError::Silent(_) | LinkError::Http(_) | LinkError::Handshake(HandshakeError::Io(_)) => {
+            "try again: skync dials anew, and nothing of either side is lost"
+        }
+        // A newer link of the same session is open.
+        LinkError::Handshake(HandshakeError::Refused(_)) => {
+            "its session has a successor by now: try again"
+        }
+        LinkError::Handshake(HandshakeError::NotSkync(_) | HandshakeError::Malformed) => {
+            "something else answered, in the sandbox or on the way to it: try again; `skync doctor` says \
+             what can be reached"
+        }
+        // Somebody answers in the agent's place, and is told nothing of the project.
+        LinkError::Impostor | LinkError::Handshake(HandshakeError::Secret) => {
+            "`skync down --discard` gives up that sandbox, and what is only in it; the next command makes \
+             another"
+        }
+        LinkError::Driver(_) | LinkError::Handshake(HandshakeError::Protocol { .. }) => MISTAKE,
+    }
 }
 
 /// A synchronisation's error, for a person.
@@ -83,13 +93,19 @@ pub fn sync_error(error: SyncError) -> CliError {
 fn sync_hint(error: &SyncError) -> &'static str {
     match error {
         SyncError::Host(_) => {
-            "nothing was changed by it: mend what is named, or exclude it (`.skyncignore`)"
+            "nothing was changed by it: is the project's directory there and yours to read, and is there \
+             room in the state directory?"
         }
         SyncError::Rules(_) => {
             "make the ignore file that is named smaller, or one that you can read"
         }
-        SyncError::Sandbox(_) | SyncError::Transfer(TransferError::Link(_)) => {
+        SyncError::Sandbox(status) | SyncError::Transfer(TransferError::Link(status))
+            if status.code() == Code::Unavailable =>
+        {
             "both sides are as they were last carried over: the next command goes on from there"
+        }
+        SyncError::Sandbox(_) | SyncError::Transfer(TransferError::Link(_)) => {
+            "nothing is lost: look at the sandbox (`skync exec df -h`), then try again"
         }
         SyncError::Manifest(_) | SyncError::Trash(_) => {
             "nothing is changed that cannot be written down first: is there room in the state directory, \

@@ -391,7 +391,6 @@ fn merged(first: Report, second: Report) -> Report {
 /// It started, and nobody can say how it ended.
 pub(super) fn outcome_unknown(why: &str) -> CliError {
     CliError::new(ExitCode::OutcomeUnknown, why)
-        .hint("`skync ps -a` lists it, and `skync logs ID` shows what is known of its output")
 }
 
 /// Why the agent would not run the command, with the exit code that POSIX gives it.
@@ -400,11 +399,11 @@ fn refused(reply: &agent::StartReply) -> Option<CliError> {
         StartFailure::StartOk => return None,
         StartFailure::StartNotFound => CliError::new(ExitCode::CommandNotFound, &reply.message)
             .hint(
-                "`skync exec sh -c 'echo $PATH'` shows where the sandbox looks; `setup` in the \
-                 profile installs",
+                "`setup` in the profile installs programs; what is excluded (`.venv/`, `node_modules/`) \
+                 is made in the sandbox",
             ),
         StartFailure::StartNotExecutable => CliError::new(ExitCode::NotExecutable, &reply.message)
-            .hint("`skync exec ls -l FILE` shows its mode; `chmod +x` here is carried over"),
+            .hint("`skync exec ls -l FILE` shows what it is, and who may execute it"),
         StartFailure::StartNoDirectory => CliError::new(ExitCode::NotStarted, &reply.message)
             .hint("`--workdir DIR` names another directory of the sandbox"),
         StartFailure::StartFailed => CliError::new(ExitCode::NotStarted, &reply.message)

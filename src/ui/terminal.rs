@@ -5,6 +5,7 @@ pub mod escape;
 pub mod full;
 pub mod screen;
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
@@ -103,22 +104,23 @@ fn restore() {
     }
 }
 
-/// Standard input's terminal is made what it was when this value goes: for what changes it itself, and
-/// can be cut short.
+/// The terminal of this process is made what it was when this value goes: for what changes it itself,
+/// and can be cut short.
 #[derive(Debug)]
-pub struct Restored(Option<Termios>);
+pub struct Restored(Option<(File, Termios)>);
 
 impl Restored {
     /// Remembers how it is now.
     pub fn as_now() -> Self {
-        Self(tcgetattr(io::stdin()).ok())
+        let terminal = File::open("/dev/tty").ok();
+        Self(terminal.and_then(|terminal| tcgetattr(&terminal).ok().map(|found| (terminal, found))))
     }
 }
 
 impl Drop for Restored {
     fn drop(&mut self) {
-        if let Some(found) = &self.0 {
-            let _ = tcsetattr(io::stdin(), OptionalActions::Drain, found);
+        if let Some((terminal, found)) = &self.0 {
+            let _ = tcsetattr(terminal, OptionalActions::Drain, found);
         }
     }
 }

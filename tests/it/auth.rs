@@ -7,12 +7,14 @@ mod places;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::support::client::Client;
 use crate::support::keychain::Keychain;
 use crate::support::processes::signal;
 use crate::support::terminal::{CTRL_C, Terminal};
-use crate::support::{Outcome, World, with_input};
+use crate::support::{Outcome, World, wait_until, with_input};
 
 /// A key that looks like nothing.
 const KEY: &str = "canary-5e1f0c77-b7c2-4d1e-9a44-0f3be1d2c9aa";
@@ -99,6 +101,24 @@ fn a_key_that_is_typed_is_not_shown_and_after_ctrl_c_none_is_stored() {
     assert_eq!(status(&world, 0)["source"], "keychain");
     drop(keychain);
     world.expect_nothing_left();
+}
+
+#[test]
+fn a_login_whose_input_never_ends_ends_at_ctrl_c() {
+    let Some(world) = world() else { return };
+    let mut command = world.skync(["auth", "login", "e2b", "--with-token", "--insecure-storage"]);
+    let mut client = Client::start(&mut command);
+    client.say(b"a-part-of-a-key");
+    let threads = format!("/proc/{}/task", client.child.id());
+    let reads = |thread: std::fs::DirEntry| {
+        std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name == "key\n")
+    };
+    wait_until("it reads", || {
+        std::fs::read_dir(&threads).is_ok_and(|mut all| all.any(|one| one.is_ok_and(reads)))
+    });
+    client.signal(Signal::INT);
+    client.expect_code(130);
+    assert_eq!(status(&world, 4)["source"], Value::Null);
 }
 
 #[test]

@@ -44,6 +44,7 @@ const WITHOUT_HINT: &[(&str, &str, &str)] = &[
     ("src/driver/directory.rs", "the sandbox `{}` was not made by this session", GONE),
     ("src/driver/directory.rs", "no agent runs in `{}` any more", GONE),
     ("src/driver/docker/archive.rs", "cannot finish an archive", BROKEN),
+    ("src/driver/docker/archive.rs", "cannot put `{}` into an archive", BROKEN),
     ("src/driver/docker/container.rs", "the container `{}` does not run any more", GONE),
     ("src/driver/docker/monitor.rs", "the container `{name}` {}", GONE),
     ("src/driver/docker/named.rs", "our agent in the container `{}` is gone", GONE),
@@ -52,7 +53,9 @@ const WITHOUT_HINT: &[(&str, &str, &str)] = &[
     ("src/driver/e2b.rs", "the sandbox `{}`: {why}", GONE),
     ("src/driver/http.rs", "the kernel gives no random bytes", BROKEN),
     ("src/driver.rs", "a session's id must be 16 lower-case hexadecimal digits", BROKEN),
+    ("src/session/exec.rs", "{why}", TOLD),
     ("src/session/mount_place.rs", "{message}", TOLD),
+    ("src/session/mounting/linux.rs", "cannot mount", BROKEN),
     ("src/session/wish.rs", "interrupted before {before}", ASKED),
 ];
 

@@ -150,7 +150,7 @@ fn a_sandbox_cannot_let_itself_be_sent_what_a_gitignore_file_keeps_from_it() {
     found.sort();
     assert_eq!(found, pairs(&[(".gitignore", "guarded"), ("sub/.gitignore", "guarded")]));
     held.release();
-    world.exec(&["sh", "-c", "test ! -e secret"]);
+    world.exec(&["sh", "-c", "test ! -e secret"]).expect_code(0);
     let document = json(&world, &["conflicts"]);
     assert!(document["conflicts"].as_array().is_some_and(|list| !list.is_empty()), "{document}");
     world.run(&["resolve", "--all", "--host"]).expect_code(0);

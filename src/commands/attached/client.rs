@@ -324,7 +324,8 @@ impl<'a> Client<'a> {
             let raw = RawMode::enter().map_err(|error| {
                 CliError::new(ExitCode::Failed, "cannot use the terminal")
                     .because(&error)
-                    .hint("`--no-tty` does without it")
+                    .hint("`skync ps` shows what runs, `skync logs -f` what it says")
+                    .hint("`skync exec --no-tty` takes no terminal")
             });
             self.raw = Some(raw?);
             // It may have changed since it was sent.

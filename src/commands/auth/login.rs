@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs the verb.
 pub(super) async fn run(args: &LoginArgs, context: &Context) -> Result<ExitCode, CliError> {
-    // Whatever ends this, keys are echoed again: `typed` restores that as it is dropped.
+    // Whatever ends this, keys are echoed again: `apart` restores that as it is dropped.
     let mut ends = Ends::new()?;
     tokio::select! {
         done = log_in(args, context) => done,
@@ -78,42 +78,47 @@ async fn log_in(args: &LoginArgs, context: &Context) -> Result<ExitCode, CliErro
 
 /// The key: typed by a person who does not see it, or the first line of standard input.
 async fn read(args: &LoginArgs, context: &Context, provider: Provider) -> Result<Secret, CliError> {
-    let failed = |error: std::io::Error| {
-        CliError::new(ExitCode::Failed, "cannot read the key").because(&error).hint(
-            "`--with-token` reads it from standard input, as in `skync auth login e2b \
-                 --with-token <FILE`",
-        )
+    let failed = |error: std::io::Error, hint: String| {
+        CliError::new(ExitCode::Failed, "cannot read the key").because(&error).hint(hint)
     };
+    let piped = format!(
+        "`skync auth login {} --with-token` reads it from standard input",
+        args.what.as_deref().map_or_else(|| provider.driver().to_owned(), visible),
+    );
     let is_terminal = std::io::stdin().is_terminal();
     if is_terminal && !context.json {
         let prompt = format!("key for {} (it is not shown): ", provider.name());
-        return typed(prompt).await.map(Secret::of).map_err(|error| match error.kind() {
+        // At Ctrl-C it raises the signal, before it restores anything.
+        let typed = apart(move || rpassword::prompt_password(prompt).map(Secret::of)).await;
+        return typed.map_err(|error| match error.kind() {
             ErrorKind::Interrupted => interrupted(),
-            _ => failed(error),
+            _ => failed(error, piped),
         });
     }
     if !args.with_token || is_terminal {
         let message = "a key is asked for on a terminal only";
-        return Err(CliError::new(ExitCode::Usage, message).hint(format!(
-            "`skync auth login {} --with-token` reads it from standard input",
-            args.what.as_deref().map_or_else(|| provider.driver().to_owned(), visible),
-        )));
+        return Err(CliError::new(ExitCode::Usage, message).hint(piped));
     }
-    let mut text = String::new();
-    std::io::stdin().lock().take(INPUT_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
-    let text = Secret::of(text);
+    let given = || {
+        let mut text = String::new();
+        std::io::stdin().lock().take(INPUT_BYTES_MAX).read_to_string(&mut text)?;
+        Ok(Secret::of(text))
+    };
+    let text = apart(given).await;
+    let text = text.map_err(|error| failed(error, "it is text, in the first line".to_owned()))?;
     Ok(Secret::of(credentials::first_of(text.reveal()).to_owned()))
 }
 
-/// What a person types without seeing it. It is read in a thread of its own, which is left behind if
-/// this is dropped: nothing else stops it.
-async fn typed(prompt: String) -> std::io::Result<String> {
+/// Reads in a thread of its own, which is left behind if this is dropped: nothing else stops it. What is
+/// done to the terminal meanwhile is undone.
+async fn apart<T: Send + 'static>(
+    read: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
     let _as_it_was = Restored::as_now();
     let (tell, told) = tokio::sync::oneshot::channel();
-    // At Ctrl-C it raises the signal, before it restores anything.
-    let read = move || drop(tell.send(rpassword::prompt_password(prompt)));
-    std::thread::Builder::new().name("prompt".to_owned()).spawn(read)?;
-    told.await.unwrap_or_else(|_| Err(ErrorKind::Interrupted.into()))
+    let read = move || drop(tell.send(read()));
+    std::thread::Builder::new().name("key".to_owned()).spawn(read)?;
+    told.await.unwrap_or_else(|_| Err(std::io::Error::other("its thread failed")))
 }
 
 /// What a person may have taken for the key.

@@ -170,6 +170,9 @@ fn default_words(profile: &Profile, key: &str) -> Option<&'static str> {
     match key {
         "user" if matches!(profile.driver, DriverConfig::E2b(_)) => Some("(the template's)"),
         "host" => Some("(DOCKER_HOST, the docker context, or the default socket)"),
+        "memory" | "cpus" if matches!(profile.driver, DriverConfig::Daytona(_)) => {
+            Some("(the snapshot's, or the provider's default)")
+        }
         "memory" | "cpus" | "pids" => Some("(no limit)"),
         "network" => Some("(the engine's default)"),
         "user" => Some("(the image's)"),

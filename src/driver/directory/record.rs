@@ -62,7 +62,7 @@ impl Record {
             let message = "the sandbox's record cannot be written: a path is not UTF-8";
             DriverError::new(ErrorKind::Invalid, message)
                 .source(error)
-                .hint("XDG_STATE_HOME chooses another place for what skync keeps")
+                .hint("the project's name, `base` in the profile and XDG_RUNTIME_DIR must be UTF-8")
         })?;
         let (fresh, path) = (directory.join(".sandbox.json.new"), directory.join(FILE));
         write_file(&fresh, 0o600, &text)?;

@@ -79,9 +79,7 @@ impl Archive {
         header.set_size(content.len() as u64);
         self.0.append_data(&mut header, path, content).map_err(|error| {
             let message = format!("cannot put `{}` into an archive", path.display());
-            DriverError::new(ErrorKind::Invalid, message)
-                .source(error)
-                .hint("set `root` in the profile to a shorter path")
+            DriverError::new(ErrorKind::Invalid, message).source(error)
         })
     }
 
@@ -238,7 +236,7 @@ async fn download(
         if bytes.len() > bytes_max.saturating_add(64 * 1024) {
             let message = format!("`{shown}` in the container is larger than {bytes_max} bytes");
             return Err(DriverError::new(ErrorKind::Invalid, message)
-                .hint("the image is not as usual there: try another one"));
+                .hint("it is not as usual: look at it there, or try another image"));
         }
     }
 }

@@ -250,9 +250,10 @@ impl Live {
                         "the agent in the container `{}` ended at once with exit code {code}",
                         sandbox.name
                     );
-                    return Err(DriverError::new(ErrorKind::Gone, message)
-                        .hint("the image may forbid it: try one with a common system, or `user = \"root\"` \
-                             in the profile"));
+                    return Err(DriverError::new(ErrorKind::Gone, message).hint(
+                        "the container may forbid it (`noexec`, another machine type): try \
+                         `user = \"root\"` in the profile",
+                    ));
                 }
             }
         }

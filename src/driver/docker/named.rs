@@ -318,7 +318,7 @@ pub(super) fn session_of(sandbox: &Sandbox) -> Result<&str, DriverError> {
     session.filter(|session| is_session_id(session)).ok_or_else(|| {
         let message = format!("nothing says which session in `{}` is meant", sandbox.name);
         DriverError::new(ErrorKind::Invalid, message)
-            .hint("nothing was touched there; `skync gc` shows what skync knows of")
+            .hint("nothing was touched there; `skync gc --dry-run` shows what skync knows of")
     })
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Stays, Used};
-use crate::error::{CliError, ExitCode, LIMITS};
+use crate::error::{CliError, ExitCode};
 use crate::mounts::{LinkSource, MountSettings, MountWay};
 use crate::session::journal::MountRecord;
 use crate::session::ways::{Way, Ways};
@@ -56,9 +56,8 @@ impl Mount {
             deadline: record.timeout,
         };
         let settings = MountSettings { root: record.root.clone(), patience: record.timeout };
-        let source = LinkSource::new(settings, ways_of(ways)).map_err(|error| {
-            CliError::new(ExitCode::Failed, "cannot mount").because(&error).hint(LIMITS)
-        })?;
+        let source = LinkSource::new(settings, ways_of(ways))
+            .map_err(|error| CliError::new(ExitCode::Failed, "cannot mount").because(&error))?;
         let source = Arc::new(source);
         let mounted = Mounted::new(Arc::clone(&source), options).await;
         let mounted = mounted.map_err(|error| cannot(record, &error))?;

@@ -98,7 +98,7 @@ fn a_kept_session_whose_sandbox_goes_ends_by_itself() {
 }
 
 #[test]
-fn a_project_that_is_removed_does_not_empty_the_sandbox() {
+fn a_project_that_goes_away_does_not_empty_the_sandbox() {
     let (world, up) = mirrored();
     let sandbox = world.sandbox();
     // At one stroke: what is seen of a removal file by file is carried over as any other.
