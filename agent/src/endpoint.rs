@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::disk::{DiskError, Root};
 use crate::entry::{Digest, Entry, File};
@@ -193,6 +193,9 @@ impl Endpoint {
 }
 
 /// Threads for scanning and writing: one for each CPU.
+/// How many threads read and write. Asked once: the system reads its files of control groups for it, and
+/// that would be for each path.
 fn threads() -> usize {
-    std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
+    static THREADS: OnceLock<usize> = OnceLock::new();
+    *THREADS.get_or_init(|| std::thread::available_parallelism().map_or(2, std::num::NonZero::get))
 }

@@ -23,7 +23,7 @@
 mod echo;
 mod thread;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -90,10 +90,11 @@ struct State {
     changed: BTreeSet<SyncPath>,
     outcomes: Vec<(u64, Outcome)>,
     /// Paths that steps are changing now, and how many.
-    active: HashMap<SyncPath, u32>,
+    active: BTreeMap<SyncPath, u32>,
     /// Calls of `apply` that run.
     applying: u32,
-    /// Paths that steps changed while the thread was reading, if it is.
+    /// Paths that steps have done with since the thread began to read, if it does. Those that are being
+    /// changed still are in `active`.
     touched: Option<BTreeSet<SyncPath>>,
     /// Paths that steps changed and whose events are still to come.
     echoes: HashSet<SyncPath>,

@@ -200,7 +200,12 @@ impl SyncPath {
 
 impl Ord for SyncPath {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.split(|&b| b == b'/').cmp(other.0.split(|&b| b == b'/'))
+        // Name by name, said of bytes: a separator is less than whatever a name may go on with.
+        let rank = |byte: u8| if byte == b'/' { 0 } else { u16::from(byte) + 1 };
+        match self.0.iter().zip(&other.0).find(|(one, other)| one != other) {
+            Some((one, other)) => rank(*one).cmp(&rank(*other)),
+            None => self.0.len().cmp(&other.0.len()),
+        }
     }
 }
 
@@ -244,6 +249,18 @@ mod tests {
         paths.sort();
         let order: Vec<_> = paths.iter().map(ToString::to_string).collect();
         assert_eq!(order, [".", "a", "a/b", "a-b", "a.b", "b"]);
+    }
+
+    #[test]
+    fn paths_are_ordered_name_by_name() {
+        let texts =
+            ["", "a", "a/b", "a/b/c", "a.b", "a!", "ab", "a/\u{1}", "a\u{1}", "a\u{ff}/b", "b/a"];
+        let path = |text: &str| SyncPath::parse(text.as_bytes()).expect("a path");
+        for (one, other) in texts.iter().flat_map(|one| texts.iter().map(move |other| (one, other)))
+        {
+            let names = one.split('/').map(str::as_bytes).cmp(other.split('/').map(str::as_bytes));
+            assert_eq!(path(one).cmp(&path(other)), names, "{one:?} and {other:?}");
+        }
     }
 
     #[test]

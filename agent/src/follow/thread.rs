@@ -1,6 +1,6 @@
 //! The thread of a follower: waits for events, lets them settle, reads what may have changed.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -202,7 +202,7 @@ impl Thread<'_> {
         }
         let due = {
             let mut state = self.shared.state();
-            state.touched = Some(state.active.keys().cloned().collect());
+            state.touched = Some(BTreeSet::new());
             scoped(&state, self.shared.endpoint.rules(), due)
         };
         let mut looks = Vec::with_capacity(due.len());
@@ -321,10 +321,7 @@ impl Thread<'_> {
     }
 
     fn read_again_by_content(&mut self, due: Vec<Dirt>) {
-        {
-            let mut state = self.shared.state();
-            state.touched = Some(state.active.keys().cloned().collect());
-        }
+        self.shared.state().touched = Some(BTreeSet::new());
         let looks = due.into_iter().map(|dirt| {
             let look = self.look(&dirt.path);
             (dirt, look)
@@ -399,14 +396,18 @@ fn scoped(state: &State, rules: &crate::rules::Rules, due: Vec<Dirt>) -> Vec<Dir
     all
 }
 
-fn overlaps(touched: &BTreeSet<SyncPath>, path: &SyncPath) -> bool {
-    if touched.is_empty() {
-        return false;
-    }
-    let first_below = touched.range(path..).next();
-    first_below.is_some_and(|first| first == path || first.is_below(path))
+/// True if a step has changed the path, or something above or below it, since it was read, or does so
+/// now. Nothing is copied for it: there may be thousands of steps.
+fn overlaps(
+    active: &BTreeMap<SyncPath, u32>,
+    touched: &BTreeSet<SyncPath>,
+    path: &SyncPath,
+) -> bool {
+    let concerns = |first: &SyncPath| first == path || first.is_below(path);
+    active.range(path..).next().is_some_and(|(first, _)| concerns(first))
+        || touched.range(path..).next().is_some_and(concerns)
         || std::iter::successors(path.split(), |(parent, _)| parent.split())
-            .any(|(parent, _)| touched.contains(&parent))
+            .any(|(parent, _)| active.contains_key(&parent) || touched.contains(&parent))
 }
 
 /// Puts what was read into the tree, only where it differs, so that the rest stays shared. Where a
@@ -421,7 +422,7 @@ fn take_over(
     let mut found = Vec::new();
     differences(path, state.tree.find(path), entry, &mut found);
     for differing in &found {
-        if overlaps(touched, differing) {
+        if overlaps(&state.active, touched, differing) {
             let path = differing.clone();
             state.requests.marks.push(Mark { path, below: true, tell: false });
             continue;
