@@ -47,7 +47,7 @@ fn everything(world: &World, but: &[&str]) {
     run(world, &["profile", "show"]);
     run(world, &["profile", "validate"]);
     unseen(world.run(&["-vv", "up", "-d"]).expect_code(0));
-    let client = Client::start(&mut shell(world, "echo up; env; cat"));
+    let mut client = Client::start(&mut shell(world, "echo up; env; cat"));
     for verb in [&["status"][..], &["ps"], &["gc"], &["flush"], &["conflicts"]] {
         run(world, verb);
     }
@@ -74,8 +74,9 @@ fn everything(world: &World, but: &[&str]) {
     world.e2b().quirks().fail_next("GET /v2/sandboxes", 401, vec![], body, 1);
     run(world, &["profile", "validate"]);
     assert_eq!(files_with_key(world, but), [""; 0]);
-    drop(client);
-    unseen(world.run(&["-vv", "--json", "down", "--discard"]));
+    drop(client.child.stdin.take());
+    client.expect_code(0);
+    unseen(world.run(&["-vv", "--json", "down"]).expect_code(0));
     run(world, &["gc"]);
     assert_eq!(files_with_key(world, but), [""; 0]);
     let log = std::fs::read_to_string(world.path("s/skync/session.log")).expect("a log");
@@ -85,12 +86,14 @@ fn everything(world: &World, but: &[&str]) {
 #[test]
 fn a_key_of_the_keychain_stands_nowhere_else() {
     let Some(mut world) = world() else { return };
-    let Some(_keychain) = Keychain::open(&mut world) else { return };
+    let Some(keychain) = Keychain::open(&mut world) else { return };
     world.set("SKYNC_LOG", "trace");
     unseen(log_in(&world, &["-vv", "cloud"], KEY).expect_code(0));
     unseen(log_in(&world, &["--json", "e2b"], KEY).expect_code(0));
     everything(&world, &[]);
     unseen(world.run(&["-vv", "auth", "logout", "--all"]).expect_code(0));
+    drop(keychain);
+    world.expect_nothing_left();
 }
 
 #[test]
@@ -100,6 +103,7 @@ fn a_key_of_the_file_stands_nowhere_else() {
     everything(&world, &["s/skync/credentials.toml"]);
     unseen(world.run(&["auth", "logout", "--all"]).expect_code(0));
     assert_eq!(files_with_key(&world, &[]), [""; 0]);
+    world.expect_nothing_left();
 }
 
 #[test]
