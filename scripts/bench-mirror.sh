@@ -110,7 +110,6 @@ peer_package() {
 
 # Mutagen is in no registry of packages: it is measured where it is on PATH, its agents beside it.
 prepare_mutagen() {
-  mutagen=no
   if ! have mutagen; then
     say "skipped: mutagen is not on PATH"
     return

@@ -138,9 +138,13 @@ impl Root {
     /// # Errors
     /// What the system says; a symbolic link on the way is refused.
     pub fn open_directory(&self, path: &SyncPath) -> Result<DirFd, DiskError> {
+        self.open_to_list(path).map_err(|errno| DiskError::new("open", path, errno))
+    }
+
+    /// As [`Root::open_directory`], with the bare number of an error.
+    pub(crate) fn open_to_list(&self, path: &SyncPath) -> Result<DirFd, Errno> {
         unseen(OFlags::RDONLY | OFlags::DIRECTORY, |flags| self.open_below(path, flags))
             .map(DirFd::new)
-            .map_err(|errno| DiskError::new("open", path, errno))
     }
 
     /// Opens the file at `path` for reading. It does not block on a FIFO; what was opened may not

@@ -192,9 +192,8 @@ impl Endpoint {
     }
 }
 
-/// Threads for scanning and writing: one for each CPU.
-/// How many threads read and write. Asked once: the system reads its files of control groups for it, and
-/// that would be for each path.
+/// Threads for scanning and writing: one for each CPU. They are counted once: the count reads files of the
+/// control groups, and each path that is looked at would have it anew.
 fn threads() -> usize {
     static THREADS: OnceLock<usize> = OnceLock::new();
     *THREADS.get_or_init(|| std::thread::available_parallelism().map_or(2, std::num::NonZero::get))

@@ -185,12 +185,6 @@ impl Root {
         self.open_below(path, OFlags::PATH | OFlags::DIRECTORY).map(DirFd::new)
     }
 
-    /// Opens the directory at `path` for listing, with the bare number of an error.
-    pub(crate) fn open_to_list(&self, path: &SyncPath) -> Result<DirFd, Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        super::unseen(flags, |flags| self.open_below(path, flags)).map(DirFd::new)
-    }
-
     /// Opens what is at `path` for `access`; it need not be a file, which the caller looks at.
     pub(crate) fn open_carefully(&self, path: &SyncPath, access: OFlags) -> Result<OwnedFd, Errno> {
         self.open_below(path, access | CAREFULLY)

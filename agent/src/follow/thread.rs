@@ -403,6 +403,9 @@ fn overlaps(
     touched: &BTreeSet<SyncPath>,
     path: &SyncPath,
 ) -> bool {
+    if active.is_empty() && touched.is_empty() {
+        return false;
+    }
     let concerns = |first: &SyncPath| first == path || first.is_below(path);
     active.range(path..).next().is_some_and(|(first, _)| concerns(first))
         || touched.range(path..).next().is_some_and(concerns)
